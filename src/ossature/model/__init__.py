@@ -1,0 +1,9 @@
+"""The model: the one definition of the network, its cache, its activation sites, and how weights come in."""
+
+from ossature.model.batch import Batch
+from ossature.model.cache import KVCache
+from ossature.model.load import load_model
+from ossature.model.sites import SITES, Capture, Edit, Site
+from ossature.model.transformer import Transformer
+
+__all__ = ["SITES", "Batch", "Capture", "Edit", "KVCache", "Site", "Transformer", "load_model"]

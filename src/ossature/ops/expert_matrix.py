@@ -1,0 +1,59 @@
+"""The weights of all experts of one projection, packed as published or dense, behind one face."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ossature import mxfp4
+
+__all__ = ["ExpertMatrix", "dequantize"]
+
+_VALUES = tuple(float(value) for value in mxfp4.VALUES)
+
+
+def dequantize(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+    """MXFP4 (…, groups, 16) uint8 and (…, groups) uint8 → (…, 32·groups) in `dtype`.
+
+    Exact in bfloat16 and wider, except that float32 and bfloat16 overflow where the value does. The twin in numpy
+    is `mxfp4.decode`; this one runs where the tensors are.
+    """
+    table = torch.tensor(_VALUES, dtype=torch.float32, device=blocks.device)
+    codes = torch.stack((blocks & 0x0F, blocks >> 4), dim=-1).flatten(-2)
+    # The float32 whose exponent field is the scale byte is 2^(s-127), except s = 0, which is the subnormal 2^-127.
+    bits = scales.to(torch.int32) << 23
+    factor = torch.where(bits == 0, torch.full_like(bits, 1 << 22), bits).view(torch.float32)
+    return (table[codes.int()] * factor[..., None]).flatten(-2).to(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertMatrix:
+    """`experts` matrices of (out, in) with a bias each, in one of the two published forms.
+
+    packed: blocks (experts, out, in/32, 16) uint8, scales (experts, out, in/32) uint8
+    dense:  weight (experts, in, out): transposed against the packed form, as Hugging Face stores it
+    bias    (experts, out)
+    """
+
+    bias: Tensor
+    blocks: Tensor | None = None
+    scales: Tensor | None = None
+    weight: Tensor | None = None
+
+    def matrix(self, expert: int, dtype: torch.dtype) -> Tensor:
+        """One expert's matrix (out, in) in `dtype`; the packed form is expanded for this expert alone."""
+        if self.weight is not None:
+            return self.weight[expert].T.to(dtype)
+        assert self.blocks is not None and self.scales is not None
+        return dequantize(self.blocks[expert], self.scales[expert], dtype)
+
+    def matrices(self, chosen: list[int], dtype: torch.dtype) -> list[Tensor]:
+        """The matrices (out, in) of `chosen` experts.
+
+        A dense weight is taken apart once: its gradient is then put together once, instead of one full-size zero
+        tensor an expert.
+        """
+        if self.weight is not None:
+            every = self.weight.to(dtype).unbind(0)
+            return [every[expert].T for expert in chosen]
+        return [self.matrix(expert, dtype) for expert in chosen]
