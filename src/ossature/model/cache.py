@@ -70,8 +70,8 @@ class KVCache:
         """A slot for a new sequence. Raises ContextLengthError if all are taken."""
         if not self._free_slots:
             raise ContextLengthError(
-                f"all {len(self._length)} slots of the cache are taken; close a sequence or make the cache with a larger"
-                " max_sequences"
+                f"all {len(self._length)} slots of the cache are taken; close a sequence or make the cache with"
+                " a larger max_sequences"
             )
         slot = self._free_slots.pop()
         self._blocks[slot], self._length[slot], self._written[slot] = [], 0, 0
@@ -101,7 +101,7 @@ class KVCache:
         missing = -(-end // self.block_size) - len(blocks)
         if missing > len(self._free_blocks):
             raise ContextLengthError(
-                f"{missing} cache blocks of {self.block_size} positions are needed and {len(self._free_blocks)} are free"
+                f"{missing} cache blocks of {self.block_size} positions are needed, {len(self._free_blocks)} are free"
             )
         for _ in range(missing):
             block = self._free_blocks.pop()
@@ -121,8 +121,8 @@ class KVCache:
         behind = self._written[slot] - length
         if count < 0 or length < 0 or behind > self.slack:
             raise ShapeError(
-                f"cannot rewind {count} of {self._length[slot]} positions: that is {behind} behind the furthest position"
-                f" written, and window layers keep {self.slack} rows beyond their window (slack)"
+                f"cannot rewind {count} of {self._length[slot]} positions: that is {behind} behind the furthest"
+                f" position written, and window layers keep {self.slack} rows beyond their window (slack)"
             )
         blocks = self._blocks[slot]
         while len(blocks) > -(-length // self.block_size):

@@ -145,9 +145,7 @@ class Layer(nn.Module):
         self.post_attention_layernorm = Norm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config, layer)
 
-    def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows, cache: KVCache | None, batch: Batch
-    ) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows, cache: KVCache | None, batch: Batch) -> Tensor:
         def at(name: str, value: Tensor) -> Tensor:
             return visit(batch.captures, batch.edits, name, self.layer, value)
 

@@ -44,7 +44,8 @@ class ExpertMatrix:
         """One expert's matrix (out, in) in `dtype`; the packed form is expanded for this expert alone."""
         if self.weight is not None:
             return self.weight[expert].T.to(dtype)
-        assert self.blocks is not None and self.scales is not None
+        assert self.blocks is not None
+        assert self.scales is not None
         return dequantize(self.blocks[expert], self.scales[expert], dtype)
 
     def matrices(self, chosen: list[int], dtype: torch.dtype) -> list[Tensor]:
