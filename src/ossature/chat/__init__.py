@@ -1,0 +1,6 @@
+"""Text to tokens and back: tokenizer, harmony renderer, parser of what the model says. Never imports torch."""
+
+from ossature.chat.harmony import Rendered, render, render_training
+from ossature.chat.tokenizer import Tokenizer, load_tokenizer
+
+__all__ = ["Rendered", "Tokenizer", "load_tokenizer", "render", "render_training"]

@@ -1,0 +1,202 @@
+"""OpenAI chat messages to harmony messages: checked, in order, nothing dropped unsaid.
+
+One chat message may become several harmony messages (reasoning, preamble, calls), and a run of tool results is placed call by
+call: the model makes one call, reads its result, makes the next.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ossature.chat import fields
+from ossature.errors import MessageError
+
+__all__ = ["HarmonyMessage", "read_messages"]
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+_KEYS: Mapping[str, frozenset[str]] = {
+    "system": frozenset({"role", "content"}),
+    "developer": frozenset({"role", "content"}),
+    "user": frozenset({"role", "content", "name"}),
+    "assistant": frozenset({"role", "content", "name", "channel", "tool_calls", "thinking", "reasoning", "reasoning_content"}),
+    "tool": frozenset({"role", "content", "tool_call_id", "name"}),
+}
+_NOTHING_TO_SAY = frozenset({"refusal", "audio", "function_call", "annotations"})  # replies carry them; fine while empty
+_REASONING = ("thinking", "reasoning", "reasoning_content")
+
+
+@dataclass(frozen=True, slots=True)
+class HarmonyMessage:
+    """`author` is what stands after <|start|>: the role, `role:name`, or a tool's name. `train` is the caller's wish, if any."""
+
+    role: Role
+    author: str
+    content: str
+    recipient: str | None = None
+    channel: str | None = None
+    content_type: str | None = None
+    train: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    id: str | None
+    recipient: str
+    channel: str
+    content_type: str
+    arguments: str
+
+
+def read_messages(
+    messages: Sequence[Mapping[str, object]],
+    *,
+    functions: Collection[str],
+    builtin_tools: Collection[str],
+    training: bool = False,
+) -> list[HarmonyMessage]:
+    """`messages` as harmony messages, developer messages still one by one.
+
+    functions      names of the offered function tools; a call to one of them is never taken for a built-in tool
+    builtin_tools  built-in tools offered in the system message
+    training       whether messages may have the key `train`
+
+    Raises MessageError naming the message and what is wrong with it.
+    """
+    reader = _Reader(functions, builtin_tools, training)
+    for n, value in enumerate(fields.items(messages, "messages")):
+        reader.read(fields.mapping(value, f"messages[{n}]"), f"messages[{n}]")
+    reader.place_results()
+    return reader.out
+
+
+class _Reader:
+    """Reads message by message; calls wait for the run of tool results that follows them."""
+
+    def __init__(self, functions: Collection[str], builtin_tools: Collection[str], training: bool) -> None:
+        self.out: list[HarmonyMessage] = []
+        self._functions = functions
+        self._builtin_tools = builtin_tools
+        self._training = training
+        self._calls: list[tuple[_Call, bool | None]] = []
+        self._results: dict[int, str] = {}
+
+    def read(self, message: Mapping[str, object], where: str) -> None:
+        role = message.get("role")
+        if not isinstance(role, str) or role not in _KEYS:
+            raise MessageError(f"{where}.role is {role!r}; known are {', '.join(_KEYS)}")
+        empty = {key for key in _NOTHING_TO_SAY if role == "assistant" and not message.get(key)}
+        fields.check_keys(message, _KEYS[role] | empty | ({"train"} if self._training else set()), where)
+        train = message.get("train")
+        if train is not None and (not isinstance(train, bool) or (train and role != "assistant")):
+            raise MessageError(f"{where}.train is {train!r}, but only an assistant message can be true, any other only false")
+        if role == "tool":
+            self._result(message, where)
+            return
+        self.place_results()
+        if role == "assistant":
+            self._assistant(message, train if isinstance(train, bool) else None, where)
+        elif role == "user":
+            self.out.append(HarmonyMessage("user", _author("user", message, where), _required_text(message, where)))
+        else:
+            self.out.append(HarmonyMessage("developer", "developer", _required_text(message, where)))
+
+    def _assistant(self, message: Mapping[str, object], train: bool | None, where: str) -> None:
+        author = _author("assistant", message, where)
+        content = _text(message.get("content"), f"{where}.content")
+        calls = [
+            self._call(call, f"{where}.tool_calls[{n}]")
+            for n, call in enumerate(fields.items(message.get("tool_calls") or [], f"{where}.tool_calls"))
+        ]
+        channel = message.get("channel") or ("commentary" if calls else "final")
+        if channel not in ("analysis", "commentary", "final") or (calls and channel == "final"):
+            raise MessageError(f"{where}.channel is {channel!r}; it can be analysis, commentary or, without tool_calls, final")
+        reasoning = _reasoning(message, where)
+        if content is None and reasoning is None and not calls:
+            raise MessageError(f"{where} has neither content nor tool_calls nor reasoning")
+        if reasoning is not None:
+            self.out.append(HarmonyMessage("assistant", author, reasoning, channel="analysis", train=train))
+        if content is not None and not (calls and content == ""):
+            self.out.append(HarmonyMessage("assistant", author, content, channel=str(channel), train=train))
+        ids = [call.id for call in calls if call.id is not None]
+        if len(ids) != len(set(ids)):
+            raise MessageError(f"{where}.tool_calls has the same id twice")
+        self._calls = [(call, train) for call in calls]
+
+    def _call(self, value: object, where: str) -> _Call:
+        call = fields.mapping(value, where)
+        fields.check_keys(call, {"id", "type", "function", "index"}, where)
+        if call.get("type", "function") != "function":
+            raise MessageError(f"{where}.type is {call.get('type')!r}; only calls of type 'function' can be rendered")
+        id_ = fields.optional_string(call, "id", where)
+        where = f"{where}.function"
+        function = fields.mapping(fields.required(call, "function", where), where)
+        fields.check_keys(function, {"name", "arguments"}, where)
+        name = fields.identifier(function.get("name"), f"{where}.name")
+        arguments = function.get("arguments", "")
+        if isinstance(arguments, Mapping):
+            arguments = fields.compact_json(arguments, f"{where}.arguments")
+        if not isinstance(arguments, str):
+            raise MessageError(f"{where}.arguments must be JSON text")
+        if name not in self._functions and name.split(".")[0] in self._builtin_tools:
+            return _Call(id_, name, "analysis", "code", arguments)
+        return _Call(id_, f"functions.{name}", "commentary", "<|constrain|>json", arguments)
+
+    def _result(self, message: Mapping[str, object], where: str) -> None:
+        id_ = fields.optional_string(message, "tool_call_id", where)
+        name = fields.optional_string(message, "name", where)
+        if id_ is None and name is None:
+            raise MessageError(f"{where} has neither tool_call_id nor name, so it cannot be matched to a call")
+        for n, (call, _) in enumerate(self._calls):
+            called = call.recipient.removeprefix("functions.")
+            if n in self._results or (id_ is not None and call.id != id_) or (id_ is None and called != name):
+                continue
+            if name not in (None, called, call.recipient):
+                raise MessageError(f"{where}.name is {name!r}, but tool_call_id {id_!r} is a call of {called!r}")
+            self._results[n] = _required_text(message, where)
+            return
+        asked = f"tool_call_id {id_!r}" if id_ is not None else f"name {name!r}"
+        raise MessageError(f"{where}: {asked} matches no unanswered call of the assistant message right before the tool results")
+
+    def place_results(self) -> None:
+        """Write the waiting calls, each followed by its result. A call without one stays: a chat can break off there."""
+        for n, (call, train) in enumerate(self._calls):
+            header = {"recipient": call.recipient, "channel": call.channel, "content_type": call.content_type}
+            self.out.append(HarmonyMessage("assistant", "assistant", call.arguments, **header, train=train))
+            if n in self._results:
+                self.out.append(
+                    HarmonyMessage("tool", call.recipient, self._results[n], recipient="assistant", channel=call.channel)
+                )
+        self._calls, self._results = [], {}
+
+
+def _author(role: str, message: Mapping[str, object], where: str) -> str:
+    return role if message.get("name") is None else f"{role}:{fields.identifier(message['name'], f'{where}.name')}"
+
+
+def _reasoning(message: Mapping[str, object], where: str) -> str | None:
+    found = {text for key in _REASONING if (text := fields.optional_string(message, key, where))}
+    if len(found) > 1:
+        raise MessageError(f"{where} has several different reasoning texts under {', '.join(_REASONING)}; give one")
+    return found.pop() if found else None
+
+
+def _required_text(message: Mapping[str, object], where: str) -> str:
+    text = _text(message.get("content"), f"{where}.content")
+    if text is None:
+        raise MessageError(f"{where} has no `content`")
+    return text
+
+
+def _text(content: object, where: str) -> str | None:
+    """A string, or text parts joined by a line break."""
+    if content is None or isinstance(content, str):
+        return content
+    texts: list[str] = []
+    for n, value in enumerate(fields.items(content, where)):
+        part = fields.mapping(value, f"{where}[{n}]")
+        if part.get("type") != "text":
+            raise MessageError(f"{where}[{n}].type is {part.get('type')!r}; the model reads parts of type 'text' only")
+        fields.check_keys(part, {"type", "text"}, f"{where}[{n}]")
+        texts.append(fields.optional_string(part, "text", f"{where}[{n}]") or "")
+    return "\n".join(texts)
