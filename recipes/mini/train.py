@@ -1,0 +1,187 @@
+"""Train `mini` from scratch: `python -m recipes.mini.train --out DIR`, then `recipes.mini.export`.
+
+One process computes, one makes the data. Every `--save-every` steps the state is written whole; the same command goes
+on from it. `metrics.jsonl` gets a line a hundred steps and, at each save, the share of held-out conversations whose
+every learned token the model would choose itself (so greedy decoding writes exactly that text).
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ossature.chat import Tokenizer, load_tokenizer
+from ossature.config import ModelConfig
+from ossature.model import Batch, Capture, Site, Transformer
+
+from .architecture import initialise, mini_config
+from .batches import Row, Stage, batches, render_row
+from .generate import generate
+from .rounding import round_experts
+
+STAGES = (Stage("A", 0.15), Stage("B", 0.50), Stage("C", 1.0))
+ROUND_FROM = 0.85  # share of the steps after which the experts are read rounded to MXFP4
+PROMPT_WEIGHT = {"A": 0.1}  # of tokens that are not the model's own: early on, what repeats in prompts teaches copying
+BALANCE_WEIGHT = 0.01  # of the loss that keeps all experts in use
+
+
+def main() -> None:
+    """Read the options and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("recipes/mini/run"), help="holds tokenizer.json; gets state.pt")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--save-every", type=int, default=250)
+    parser.add_argument("--stop-at", type=int, help="end after this step of the full schedule")
+    train(parser.parse_args())
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train to the last step, from the saved state if there is one."""
+    tokenizer = load_tokenizer(options.out)
+    model = Transformer(config_for(tokenizer), dtype=torch.float32)
+    initialise(model, options.seed)
+    optimizer = _optimizer(model, options.learning_rate)
+    state = options.out / "state.pt"
+    done, seconds, tokens = 0, 0.0, 0
+    rounding_from = int(ROUND_FROM * options.steps)
+    if state.exists():
+        saved = torch.load(state, weights_only=True)
+        done, seconds, tokens = saved["step"], saved["seconds"], saved["tokens"]
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+    if done >= rounding_from:
+        round_experts(model)
+    held_out = [(c, render_row(c, tokenizer)) for c in (generate(7, i, split="heldout", stage="C") for i in range(1200))]
+
+    stream = batches(
+        options.out, seed=options.seed, tokens=options.batch_tokens, count=options.steps, stages=STAGES
+    )
+    began = time.monotonic() - seconds
+    losses: list[float] = []
+    for step, (stage, rows) in enumerate(stream):
+        if step < done:
+            continue
+        if step == rounding_from:
+            round_experts(model)
+        for group in optimizer.param_groups:
+            group["lr"] = options.learning_rate * _schedule(step, options.steps)
+        loss = _loss(model, rows, PROMPT_WEIGHT.get(stage, 0.0))
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if not torch.isfinite(norm):
+            raise SystemExit(f"step {step}: the gradient is {norm}; lower --learning-rate and start again from {state}")
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        tokens += sum(len(row.ids) for row in rows)
+        done = step + 1
+        line: dict[str, object] = {
+            "step": done, "stage": stage, "tokens": tokens, "seconds": round(time.monotonic() - began, 1),
+        }  # fmt: skip
+        if done % 100 == 0:
+            line["loss"] = round(sum(losses) / len(losses), 5)
+            losses.clear()
+        if done % options.save_every == 0 or done == options.steps:
+            line["held_out"] = _held_out(model, held_out)
+            _save(state, model, optimizer, done, time.monotonic() - began, tokens)
+        if len(line) > 4:
+            print(json.dumps(line), flush=True)
+            with (options.out / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        if done == options.stop_at:
+            break
+
+
+def config_for(tokenizer: Tokenizer) -> ModelConfig:
+    """The config of `mini` with this tokenizer's ids."""
+    return mini_config(
+        tokenizer.vocab_size,
+        eos_token_id=tuple(tokenizer.special[name] for name in ("<|return|>", "<|endoftext|>", "<|call|>")),
+        pad_token_id=tokenizer.special["<|endoftext|>"],
+    )
+
+
+def _optimizer(model: Transformer, learning_rate: float) -> torch.optim.AdamW:
+    """AdamW; weight decay on matrices only."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and not name.endswith("_bias")]
+    others = [p for name, p in model.named_parameters() if p.ndim == 1 or name.endswith("_bias")]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), fused=True)
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Linear warm-up over 200 steps, then a cosine down to 2 %."""
+    if step < 200:
+        return (step + 1) / 200
+    progress = (step - 200) / max(1, steps - 200)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _targets(rows: list[Row], prompt_weight: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows that predict something, the id that follows each, and the weight of its loss."""
+    ids = torch.tensor([i for row in rows for i in row.ids])
+    weight = torch.tensor([1.0 if mark else prompt_weight for row in rows for mark in row.trained])
+    ends = torch.tensor([len(row.ids) for row in rows]).cumsum(0)
+    weight[ends - torch.tensor([len(row.ids) for row in rows])] = 0.0  # nothing predicts a first id
+    predicted = weight.nonzero().squeeze(1)
+    return predicted - 1, ids[predicted], weight[predicted]
+
+
+def _loss(model: Transformer, rows: list[Row], prompt_weight: float) -> Tensor:
+    """Weighted mean cross-entropy, plus what an uneven use of the experts costs (Switch Transformers, section 2.2)."""
+    predicting, target, weight = _targets(rows, prompt_weight)
+    routers = Capture(Site("router_logits"))
+    batch = Batch.packed([row.ids for row in rows], captures=(routers,))
+    logits = model(_only(batch, predicting))
+    entropy = F.cross_entropy(logits, target, reduction="none")
+    balance = torch.zeros(())
+    for value in routers.into.values():
+        chosen = torch.zeros_like(value).scatter(1, value.topk(model.config.num_experts_per_tok).indices, 1.0)
+        balance = balance + (chosen.mean(0) * value.softmax(-1).mean(0)).sum() * value.shape[1]
+    return (entropy * weight).sum() / weight.sum() + BALANCE_WEIGHT * balance / len(routers.into)
+
+
+def _only(batch: Batch, logits_rows: Tensor) -> Batch:
+    return Batch(batch.token_ids, batch.positions, batch.sequence_of_row, logits_rows, batch.captures)
+
+
+@torch.no_grad()
+def _held_out(model: Transformer, conversations: list) -> dict[str, float]:
+    """Share of conversations reproduced to the token, by task and effort."""
+    right: dict[str, list[bool]] = defaultdict(list)
+    ordered = sorted(conversations, key=lambda item: len(item[1].ids))
+    for start in range(0, len(ordered), 32):
+        group = ordered[start : start + 32]
+        rows = [row for _, row in group]
+        predicting, target, _ = _targets(rows, 0.0)
+        batch = Batch.packed([row.ids for row in rows])
+        hit = model(_only(batch, predicting)).argmax(-1) == target
+        for (conversation, _), row_hit in zip(group, hit.split([sum(row.trained) for row in rows]), strict=True):
+            right[f"{conversation.task}/{conversation.reasoning_effort}"].append(bool(row_hit.all()))
+    return {name: round(sum(marks) / len(marks), 3) for name, marks in sorted(right.items())}
+
+
+def _save(path: Path, model: Transformer, optimizer: torch.optim.AdamW, step: int, seconds: float, tokens: int) -> None:
+    """Write the state whole or not at all. Expert matrices are saved under their plain names, unrounded."""
+    plain = {
+        name.replace("parametrizations.", "").removesuffix(".original"): tensor
+        for name, tensor in model.state_dict().items()
+    }
+    state = {"model": plain, "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds, "tokens": tokens}
+    scratch = path.with_suffix(".partial")
+    torch.save(state, scratch)
+    os.replace(scratch, path)
+
+
+if __name__ == "__main__":
+    main()
