@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["available", "isa", "isas", "reason", "rmsnorm"]
 
-_REBUILD = "Install a C++17 compiler (Debian and Ubuntu: apt-get install g++ python3-dev) and install ossature again."
+_REBUILD = (
+    "Install a C++17 compiler (Debian and Ubuntu: apt-get install g++ python3-dev) and install ossature again; "
+    "`pip install -v` shows what the build missed."
+)
 
 
 def _load() -> "tuple[dict[str, Kernels], str]":
@@ -84,7 +87,7 @@ def _kernels_of(name: str | None) -> "Kernels":
 
 def _check(op: str, **tensors: Tensor) -> None:
     for name, tensor in tensors.items():
-        if tensor.device.type != "cpu" or tensor.dtype not in _DTYPES or not tensor.is_contiguous():
+        if not (tensor.is_cpu and tensor.dtype in _DTYPES and tensor.is_contiguous()):
             layout = "contiguous" if tensor.is_contiguous() else "not contiguous"
             raise ShapeError(
                 f"{op}: {name} is {tensor.dtype} on {tensor.device}, {layout}. "
