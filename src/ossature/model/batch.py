@@ -48,7 +48,7 @@ class Batch:
         starts   position of each sequence's first id; default 0
         last_only  logits of each sequence's last row only, instead of all rows
 
-        Raises ShapeError if a sequence is empty or the lists differ in length.
+        Raises ShapeError if a sequence is empty, the lists differ in length, or two sequences have the same slot.
         """
         slots = range(len(sequences)) if slots is None else slots
         starts = [0] * len(sequences) if starts is None else starts
@@ -58,6 +58,8 @@ class Batch:
                 f"a batch needs one slot and one start a sequence and at least one id in each; got {len(lengths)} "
                 f"sequences of {lengths} ids, {len(slots)} slots, {len(starts)} starts"
             )
+        if len(set(slots)) < len(slots):
+            raise ShapeError(f"each sequence of a batch needs a slot of its own; got {list(slots)}")
         ids = torch.tensor([i for sequence in sequences for i in sequence], dtype=torch.int64, device=device)
         length = torch.tensor(lengths, device=device)
         ends = length.cumsum(0)

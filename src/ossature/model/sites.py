@@ -6,6 +6,7 @@ computed anyway, or asks an operation for a buffer between two of its stages; it
 result, so the output stays equal to the bit.
 """
 
+import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ossature.errors import ConfigError
+from ossature.errors import ConfigError, ShapeError
 
-__all__ = ["SITES", "Capture", "Edit", "Site", "SiteSpec", "asks", "visit"]
+__all__ = ["SITES", "Capture", "Edit", "Site", "SiteSpec", "asks", "check_layers", "visit"]
 
 
 class SiteSpec(NamedTuple):
@@ -52,27 +53,31 @@ SITES: dict[str, SiteSpec] = {
     "logits": SiteSpec("(rows, vocab)", False, True, "of the rows that get logits"),
 }
 
-_ADDRESS = re.compile(r"layers\.(\*|\d+)\.(\w+)")
+_ADDRESS = re.compile(r"layers\.(\*|[0-9]{1,4})\.(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One address: `layers.7.resid_post`, `layers.*.router_logits` (layer None: all), or `embed`."""
+    """One address: `layers.7.resid_post`, `layers.*.router_logits` (layer None: all), or `embed`.
+
+    Raises ConfigError, naming the nearest site, for a name that is none or a layer where there are no layers.
+    """
 
     name: str
     layer: int | None = None
 
+    def __post_init__(self) -> None:
+        spec = SITES.get(self.name)
+        if spec is None or (self.layer is not None and (not spec.per_layer or self.layer < 0)):
+            raise _no_site(self.name if self.layer is None else f"layers.{self.layer}.{self.name}")
+
     @classmethod
     def parse(cls, text: str) -> "Site":
-        """Read an address. Raises ConfigError naming the nearest sites."""
+        """Read an address. Raises ConfigError naming the nearest site."""
         match = _ADDRESS.fullmatch(text)
         name = match[2] if match else text
         if name not in SITES or SITES[name].per_layer != bool(match):
-            raise ConfigError(
-                f"{text!r} is not an activation site. Sites of a layer are written `layers.3.NAME` or `layers.*.NAME`"
-                f" with NAME among {', '.join(n for n, s in SITES.items() if s.per_layer)}; the others are"
-                f" {', '.join(n for n, s in SITES.items() if not s.per_layer)}."
-            )
+            raise _no_site(text)
         return cls(name, None if match is None or match[1] == "*" else int(match[1]))
 
     def matches(self, name: str, layer: int | None) -> bool:
@@ -83,6 +88,18 @@ class Site:
         if not SITES[self.name].per_layer:
             return self.name
         return f"layers.{'*' if self.layer is None else self.layer}.{self.name}"
+
+
+def _no_site(text: str) -> ConfigError:
+    addresses = [f"layers.*.{name}" if spec.per_layer else name for name, spec in SITES.items()]
+    [name] = difflib.get_close_matches(text.rpartition(".")[2], SITES, n=1, cutoff=0.0)
+    prefix = text.rpartition(".")[0]
+    layer = prefix if _ADDRESS.fullmatch(f"{prefix}.{name}") else "layers.*"
+    nearest = f"{layer}.{name}" if SITES[name].per_layer else name
+    return ConfigError(
+        f"{text!r} is not an activation site; the nearest is {nearest!r}. The sites: {', '.join(addresses)}"
+        " (a number in place of * names one layer)."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +131,13 @@ class Edit:
             raise ConfigError(f"{self.site} can be captured but not edited. Sites that can be edited: {editable}.")
 
 
+def check_layers(captures: tuple[Capture, ...], edits: tuple[Edit, ...], layers: int) -> None:
+    """Refuse, with ConfigError, a site of a layer that a network of so many layers does not have."""
+    for asked in (*captures, *edits):
+        if asked.site.layer is not None and asked.site.layer >= layers:
+            raise ConfigError(f"{asked.site} was asked for, and this model has layers 0 to {layers - 1}.")
+
+
 def asks(captures: tuple[Capture, ...], name: str, layer: int | None) -> bool:
     """True if some capture wants this value: then an operation is asked for its inner buffer."""
     return any(capture.site.matches(name, layer) for capture in captures)
@@ -122,13 +146,20 @@ def asks(captures: tuple[Capture, ...], name: str, layer: int | None) -> bool:
 def visit(
     captures: tuple[Capture, ...], edits: tuple[Edit, ...], name: str, layer: int | None, value: Tensor
 ) -> Tensor:
-    """Hand `value` to the edits, in order, then to the captures that name it; returns what the network goes on with."""
+    """Hand `value` to the edits, in order, then to the captures that name it; returns what the network goes on with.
+
+    Raises ShapeError if an edit gives back another shape or dtype than it was given.
+    """
     for edit in edits:
         if edit.site.matches(name, layer):
-            if edit.rows is None:
-                value = edit.change(value)
-            else:
-                value = value.index_copy(0, edit.rows, edit.change(value[edit.rows]))
+            given = value if edit.rows is None else value[edit.rows]
+            changed = edit.change(given)
+            if changed.shape != given.shape or changed.dtype != given.dtype:
+                raise ShapeError(
+                    f"the edit of {edit.site} was given {given.dtype} {tuple(given.shape)} and returned {changed.dtype}"
+                    f" {tuple(changed.shape)}; it must return the shape and dtype that it is given"
+                )
+            value = changed if edit.rows is None else value.index_copy(0, edit.rows, changed)
     for capture in captures:
         if capture.site.matches(name, layer):
             capture.into[name, layer] = value if capture.rows is None else value[capture.rows]

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from ossature import ops
 from ossature.config import ModelConfig
+from ossature.errors import ShapeError
 from ossature.model.batch import Batch
 from ossature.model.cache import KVCache
 from ossature.model.rope import rotation, yarn_frequencies
-from ossature.model.sites import asks, visit
+from ossature.model.sites import asks, check_layers, visit
 from ossature.ops import ExpertMatrix, Rows
 
 __all__ = ["Transformer"]
@@ -181,11 +182,14 @@ class Transformer(nn.Module):
         self.register_buffer("inv_freq", inv_freq, persistent=False)
 
     def forward(self, batch: Batch, cache: KVCache | None = None) -> Tensor:
-        """Logits (len(batch.logits_rows), vocab_size) float32.
+        """Logits (len(batch.logits_rows), vocab_size), float32, or float64 where the activations are.
 
         With a cache, the batch's positions were reserved by `cache.extend`, and its keys and values are stored in it.
         Without one, each sequence of the batch is complete, from position 0.
+
+        Raises ShapeError for a batch that breaks this, ConfigError for a site of a layer that the model has not.
         """
+        check_layers(batch.captures, batch.edits, self.config.num_hidden_layers)
         at = partial(visit, batch.captures, batch.edits)
         rows = _own_rows(batch, self.config) if cache is None else cache.rows(batch.positions, batch.sequence_of_row)
         cos, sin = rotation(batch.positions, self.inv_freq, self.concentration)
@@ -193,16 +197,21 @@ class Transformer(nn.Module):
         for kind, layer in zip(self.config.layer_types, self.model.layers, strict=True):
             x = layer(x, cos, sin, rows[kind], cache, batch)
         x = at("final_norm", None, self.model.norm(x[batch.logits_rows]))
-        return at("logits", None, self.lm_head(x).float())
+        return at("logits", None, self.lm_head(x).to(torch.promote_types(self.dtype, torch.float32)))
 
 
 def _own_rows(batch: Batch, config: ModelConfig) -> dict[str, Rows]:
     """Without a cache a sequence's keys are the batch's own rows, in blocks of one."""
-    first = batch.positions == 0
-    sequence = first.cumsum(0) - 1
-    starts = first.nonzero().squeeze(1)
-    width = torch.arange(int(batch.positions.max()) + 1, device=starts.device)
-    table = (starts[:, None] + width).clamp(max=len(first) - 1).int()
+    _, sequence, counts = torch.unique_consecutive(batch.sequence_of_row, return_inverse=True, return_counts=True)
+    starts = counts.cumsum(0) - counts
+    complete = torch.arange(len(sequence), device=starts.device) - starts[sequence]
+    if not torch.equal(batch.positions, complete):
+        raise ShapeError(
+            "without a cache, the positions of each sequence must run 0, 1, 2, …; give the cache that holds what came"
+            f" before. Got positions {batch.positions.tolist()} for rows of lengths {counts.tolist()}"
+        )
+    width = torch.arange(int(counts.max()), device=starts.device)
+    table = (starts[:, None] + width).clamp(max=len(sequence) - 1).int()
     return {
         "full_attention": Rows(batch.positions, sequence, table, 1, window=0),
         "sliding_attention": Rows(batch.positions, sequence, table, 1, window=config.sliding_window),

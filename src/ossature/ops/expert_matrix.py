@@ -15,8 +15,9 @@ _VALUES = tuple(float(value) for value in mxfp4.VALUES)
 def dequantize(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
     """MXFP4 (…, groups, 16) uint8 and (…, groups) uint8 → (…, 32·groups) in `dtype`.
 
-    Exact in bfloat16 and wider, except that float32 and bfloat16 overflow where the value does. The twin in numpy
-    is `mxfp4.decode`; this one runs where the tensors are.
+    Exact in bfloat16 and wider; values of 2^128 and more are infinite in every dtype. A scale of 255 (NaN) is not
+    looked for: whoever reads the file has refused it. The twin in numpy is `mxfp4.decode`; this one runs where the
+    tensors are.
     """
     table = torch.tensor(_VALUES, dtype=torch.float32, device=blocks.device)
     codes = torch.stack((blocks & 0x0F, blocks >> 4), dim=-1).flatten(-2)
@@ -52,9 +53,9 @@ class ExpertMatrix:
         """The matrices (out, in) of `chosen` experts.
 
         A dense weight is taken apart once: its gradient is then put together once, instead of one full-size zero
-        tensor an expert.
+        tensor an expert. Only the chosen are converted to `dtype`.
         """
         if self.weight is not None:
-            every = self.weight.to(dtype).unbind(0)
-            return [every[expert].T for expert in chosen]
+            every = self.weight.unbind(0)
+            return [every[expert].T.to(dtype) for expert in chosen]
         return [self.matrix(expert, dtype) for expert in chosen]

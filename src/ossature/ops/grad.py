@@ -1,8 +1,8 @@
 """Every operation in plain torch: differentiable, fast enough to train with, and the path where no kernel fits.
 
-Products and results have the dtype of `x`; norms, softmax, rotation and activation are computed in float32, where
-bfloat16 would lose what the published reference keeps. Experts are products over tokens sorted by expert, and the
-attention sink is one more key, so that both are dense products.
+Products and results have the dtype of `x`; norms, softmax, rotation and activation are computed in float32 (float64
+when given float64), where bfloat16 would lose what the published reference keeps. Experts are products over tokens
+sorted by expert, and the attention sink is one more key, so that both are dense products.
 """
 
 import torch
@@ -13,6 +13,10 @@ from ossature.ops.expert_matrix import ExpertMatrix
 from ossature.ops.rows import Rows
 
 __all__ = ["attention", "attention_pattern", "embed", "experts", "linear", "rmsnorm", "rope", "route", "swiglu"]
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _take(x: Tensor, index: Tensor) -> Tensor:
@@ -27,7 +31,8 @@ def embed(token_ids: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 def rmsnorm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """As `reference.rmsnorm`, in the dtype of x; the gain is applied in float32, before rounding."""
-    return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
+    wide = _wide(x)
+    return F.rms_norm(wide, weight.shape, weight.to(wide.dtype), eps).to(x.dtype)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -37,7 +42,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """As `reference.rope`, in the dtype of x."""
-    first, second = x.float().chunk(2, dim=-1)
+    first, second = _wide(x).chunk(2, dim=-1)
     cos, sin = cos[:, None, :], sin[:, None, :]
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
@@ -45,45 +50,48 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def attention(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, rows: Rows, *, scale: float) -> Tensor:
     """As `reference.attention`, in the dtype of q.
 
-    The sink becomes a key by one more coordinate: 1 in the sink's key, 0 in all others, sink/scale in the query. Its
-    value row is zero. So its gradient comes out of the same product as everybody's, and the mask stays boolean.
+    The sink becomes a key by two more coordinates: 1 in the sink's key, 0 in all others, and sink/scale in the query,
+    as a rounded part and what the rounding left, so that bfloat16 loses nothing of it. The sink's value row is zero.
+    So its gradient comes out of the same product as everybody's, and the mask stays boolean.
     """
     padded = rows.padded
     heads, head_dim = q.shape[1:]
     sequences, queries = padded.query.shape
-    sink = (sinks.to(q.dtype) / scale)[None, :, None, None].expand(sequences, heads, queries, 1)
-    query = torch.cat((_take(q, padded.query).transpose(1, 2), sink), dim=-1)
-    key = F.pad(_take(k, padded.key).transpose(1, 2), (0, 1, 0, 1))
-    key[:, :, -1, -1] = 1
-    value = F.pad(_take(v, padded.key).transpose(1, 2), (0, 1, 0, 1))
+    exact = _wide(sinks) / scale
+    rounded = exact.to(q.dtype)
+    sink = torch.stack((rounded, (exact - rounded).to(q.dtype)), dim=-1)[None, :, None]
+    query = torch.cat((_take(q, padded.query).transpose(1, 2), sink.expand(sequences, heads, queries, 2)), dim=-1)
+    key = F.pad(_take(k, padded.key).transpose(1, 2), (0, 2, 0, 1))
+    key[:, :, -1, -2:] = 1
+    value = F.pad(_take(v, padded.key).transpose(1, 2), (0, 2, 0, 1))
     mask = F.pad(padded.mask, (0, 1), value=True)[:, None]
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=True)
     return _take(out[..., :head_dim].transpose(1, 2).reshape(-1, heads, head_dim), padded.keep)
 
 
 def attention_pattern(q: Tensor, k: Tensor, sinks: Tensor, rows: Rows, *, scale: float) -> Tensor:
-    """Probabilities (tokens, heads, keys + 1) in float32: keys from the first that any row sees, the sink last.
+    """Probabilities (tokens, heads, keys + 1), float32 or wider: keys from the first that any row sees, the sink last.
 
     A side computation for whoever asks to see it; `attention` never reads it. Keys a row does not see are 0.
     """
     padded = rows.padded
     group = q.shape[1] // k.shape[1]
-    keys = k[padded.key].float().repeat_interleave(group, dim=2)
-    scores = torch.einsum("sqhd,skhd->sqhk", q[padded.query].float(), keys) * scale
+    keys = _wide(k[padded.key]).repeat_interleave(group, dim=2)
+    scores = torch.einsum("sqhd,skhd->sqhk", _wide(q[padded.query]), keys) * scale
     scores = scores.masked_fill(~padded.mask[:, :, None, :], float("-inf"))
-    sink = sinks.float()[None, None, :, None].expand(*scores.shape[:3], 1)
+    sink = sinks.to(scores.dtype)[None, None, :, None].expand(*scores.shape[:3], 1)
     return torch.cat((scores, sink), dim=-1).softmax(-1).flatten(0, 1)[padded.keep]
 
 
 def route(logits: Tensor, num_experts_per_tok: int) -> tuple[Tensor, Tensor]:
-    """As `reference.route`; the weights are float32."""
-    top = torch.topk(logits.float(), num_experts_per_tok, dim=-1, sorted=True)
+    """As `reference.route`; the weights are float32 or wider."""
+    top = torch.topk(_wide(logits), num_experts_per_tok, dim=-1, sorted=True)
     return top.indices, top.values.softmax(-1)
 
 
 def swiglu(gate_up: Tensor, *, alpha: float, limit: float) -> Tensor:
-    """As `reference.swiglu`, computed in float32, in the dtype of gate_up."""
-    gate, up = gate_up.float().unflatten(-1, (-1, 2)).unbind(-1)
+    """As `reference.swiglu`, in the dtype of gate_up."""
+    gate, up = _wide(gate_up).unflatten(-1, (-1, 2)).unbind(-1)
     gate, up = gate.clamp(max=limit), up.clamp(min=-limit, max=limit)
     return (gate * torch.sigmoid(alpha * gate) * (up + 1)).to(gate_up.dtype)
 
@@ -126,4 +134,4 @@ def experts(
     if stages is not None:
         stages["neurons"] = _take(activated, back).view(tokens, chosen, -1)
         stages["expert_out"] = expert_out
-    return (expert_out.float() * weight[..., None].float()).sum(1).to(x.dtype)
+    return (_wide(expert_out) * weight[..., None]).sum(1).to(x.dtype)
