@@ -73,9 +73,7 @@ def test_every_instruction_set_is_as_exact_as_eager_torch(
     exponent=st.integers(-12, 0),
     dtype=st.sampled_from(DTYPES),
 )
-def test_any_row_is_as_exact_as_eager_torch(
-    isa: str, values: list[float], exponent: int, dtype: torch.dtype
-) -> None:
+def test_any_row_is_as_exact_as_eager_torch(isa: str, values: list[float], exponent: int, dtype: torch.dtype) -> None:
     x = (torch.tensor([values]) * 10.0**exponent).to(dtype)
     weight = torch.linspace(-2, 2, len(values))
     assert_as_good_as_eager(cpu.rmsnorm(x, weight, EPS, isa=isa), x, weight)
@@ -104,9 +102,7 @@ def test_only_the_output_is_written_and_no_alignment_is_needed(isa: str, cols: i
     guarded = torch.full((1 + rows * cols + 64,), 77.0, dtype=dtype)
     out = guarded[1 : 1 + rows * cols]
     code = {torch.float32: _core.FLOAT32, torch.bfloat16: _core.BFLOAT16}[dtype]
-    _core.kernels(isa).rmsnorm(
-        out.data_ptr(), x.data_ptr(), weight.data_ptr(), rows, cols, EPS, code, _core.FLOAT32
-    )
+    _core.kernels(isa).rmsnorm(out.data_ptr(), x.data_ptr(), weight.data_ptr(), rows, cols, EPS, code, _core.FLOAT32)
     assert torch.equal(out.view(rows, cols), cpu.rmsnorm(x.view(rows, cols), weight, EPS, isa=isa))
     assert guarded[0] == 77
     assert (guarded[1 + rows * cols :] == 77).all()
