@@ -5,6 +5,7 @@
 unknown key is reported in one line; a missing, mistyped or impossible value raises `ConfigError`.
 """
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Mapping
@@ -73,6 +74,12 @@ _ORIGINAL_KEYS = (
     "num_attention_heads num_key_value_heads sliding_window initial_context_length rope_theta rope_scaling_factor "
     "rope_ntk_alpha rope_ntk_beta"
 ).split()
+_ORIGINAL_ROPE = {
+    "initial_context_length": "original_max_position_embeddings",
+    "rope_scaling_factor": "factor",
+    "rope_ntk_alpha": "beta_slow",
+    "rope_ntk_beta": "beta_fast",
+}
 
 _DTYPES = ("bfloat16", "float16", "float32")
 _MOST_UNKNOWN_KEYS = 64  # a file with more is some other file, not one with a typo
@@ -145,7 +152,10 @@ class ModelConfig:
         layers, experts = self.num_hidden_layers, self.num_local_experts
         packed = self.quantization == "mxfp4"
         rules = (
-            (heads % kv_heads == 0, f"num_attention_heads ({heads}) must be a multiple of num_key_value_heads ({kv_heads})"),
+            (
+                heads % kv_heads == 0,
+                f"num_attention_heads ({heads}) must be a multiple of num_key_value_heads ({kv_heads})",
+            ),
             (self.head_dim % 2 == 0, f"head_dim ({self.head_dim}) must be even: RoPE turns pairs of dimensions"),
             (
                 self.num_experts_per_tok <= experts,
@@ -190,8 +200,12 @@ class ModelConfig:
             raise ConfigError(f"{', '.join(missing)}: missing. Is this the config.json of a gpt-oss model?")
         return cls(**fields)  # pyright: ignore[reportArgumentType]  # each value was checked against its field just above
 
-    def to_dict(self) -> dict[str, object]:
-        """A Hugging Face `config.json` for this model; `from_dict` gives the same config back."""
+    def to_dict(self, *, layout: Layout = "huggingface") -> dict[str, object]:
+        """The `config.json` of this model; `from_dict` gives the same config back, but the original layout has no token ids and
+        no dtype. Raises ConfigError for a model that the original layout cannot describe.
+        """
+        if layout == "original":
+            return _to_original(self)
         scaling = self.rope_scaling
         raw: dict[str, object] = {"architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss"}
         raw |= {key: fixed for key, (fixed, _) in _FIXED.items()}
@@ -303,7 +317,9 @@ def _read_fields(raw: Mapping[str, object]) -> dict[str, object]:
 
 def _set(fields: dict[str, object], field: str, value: object, key: str) -> None:
     if field in fields and fields[field] != value:
-        raise ConfigError(f"{key} gives {field} = {_shown(value)}, and another key of the file {_shown(fields[field])}.")
+        raise ConfigError(
+            f"{key} gives {field} = {_shown(value)}, and another key of the file {_shown(fields[field])}."
+        )
     fields[field] = value
 
 
@@ -345,7 +361,9 @@ def _read_rope(key: str, value: object) -> dict[str, object]:
         fields["rope_theta"] = _check_number("rope_theta", raw.pop("rope_theta"), f"{key}.rope_theta")
     kinds = {str(raw.pop(name)) for name in ("rope_type", "type") if name in raw}
     if kinds not in ({"yarn"}, {"default"}):
-        raise ConfigError(f"{key}.rope_type must be 'yarn' or 'default', not {' and '.join(sorted(kinds)) or 'absent'}.")
+        raise ConfigError(
+            f"{key}.rope_type must be 'yarn' or 'default', not {' and '.join(sorted(kinds)) or 'absent'}."
+        )
     wanted = RopeScaling.__slots__ if kinds == {"yarn"} else ()
     if extra := sorted(set(raw) - set(wanted)):
         raise ConfigError(f"{key}.{extra[0]} would change the rotation and is not part of gpt-oss; remove it.")
@@ -372,15 +390,9 @@ def _from_original(raw: Mapping[str, object]) -> dict[str, object]:
     """The keys of `original/config.json` as those of a Hugging Face `config.json`."""
     if missing := [key for key in _ORIGINAL_KEYS if key not in raw]:
         raise ConfigError(f"{', '.join(missing)}: missing. Is this the config.json of gpt-oss in the original layout?")
-    rope = {
-        "original_max_position_embeddings": "initial_context_length",
-        "factor": "rope_scaling_factor",
-        "beta_slow": "rope_ntk_alpha",
-        "beta_fast": "rope_ntk_beta",
-    }
-    scaling = {field: _check_number(field, raw[key], key) for field, key in rope.items()}
+    scaling = {field: _check_number(field, raw[key], key) for key, field in _ORIGINAL_ROPE.items()}
     layers = int(_check_number("num_hidden_layers", raw["num_hidden_layers"], "num_hidden_layers"))
-    rest = {key: value for key, value in raw.items() if key not in rope.values()}
+    rest = {key: value for key, value in raw.items() if key not in _ORIGINAL_ROPE}
     return {
         "rms_norm_eps": 1e-5,
         "max_position_embeddings": int(scaling["original_max_position_embeddings"] * scaling["factor"]),
@@ -389,3 +401,22 @@ def _from_original(raw: Mapping[str, object]) -> dict[str, object]:
         "quantization_config": {"quant_method": "mxfp4"},
         **rest,
     }
+
+
+def _to_original(config: ModelConfig) -> dict[str, object]:
+    scaling = config.rope_scaling
+    raw: dict[str, object] = {
+        key: getattr(scaling, _ORIGINAL_ROPE[key], 0)
+        if key in _ORIGINAL_ROPE
+        else getattr(config, _SPELLINGS.get(key, key))
+        for key in _ORIGINAL_KEYS
+    }
+    described = dataclasses.replace(config, dtype=None, eos_token_id=(), bos_token_id=None, pad_token_id=None)
+    if scaling is None or (read := ModelConfig.from_dict(raw, layout="original")) != described:
+        fields = (
+            [] if scaling is None else [f for f in ModelConfig.__slots__ if getattr(read, f) != getattr(described, f)]
+        )
+        raise ConfigError(
+            f"the original layout has no key for {', '.join(fields) or 'plain RoPE'}, fixed there; write the Hugging Face layout."
+        )
+    return raw

@@ -1,0 +1,121 @@
+"""An opened checkpoint: named tensors that are views of mapped files."""
+
+import math
+import mmap
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ossature.checkpoint.names import NUMPY, Kind
+from ossature.config import GenerationConfig, Layout, ModelConfig
+from ossature.errors import CheckpointError
+from ossature.mxfp4 import NAN_SCALE
+
+__all__ = ["Checkpoint", "MappedTensor", "Source", "map_file"]
+
+# Without it Linux may refuse a writable private mapping larger than the machine's memory, although nobody writes to it. Python
+# names the flag from 3.13 on; the number is that of the two architectures below.
+_NO_RESERVE = 0x4000 if sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64") else 0
+
+
+@dataclass(frozen=True, slots=True)
+class MappedTensor:
+    """A tensor whose bytes are those of the file.
+
+    dtype   "BF16" | "F16" | "F32" | "U8"
+    array   `shape`, C-contiguous, a view of a private copy-on-write mapping: writing to it never reaches the file. BF16 comes
+            as uint16. Pages are read when touched; a file that is truncated while in use kills the process (SIGBUS).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    array: NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a canonical tensor lies: `offset` bytes into file number `file` of the checkpoint."""
+
+    file: int
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """An opened checkpoint. Names are those of the Hugging Face layout, whatever the layout of the files."""
+
+    directory: Path
+    layout: Layout
+    config: ModelConfig
+    generation: GenerationConfig
+    files: tuple[Path, ...]
+    total_bytes: int  # of all tensors
+    sources: Mapping[str, Source]
+    maps: tuple[mmap.mmap, ...]
+    checked: set[str] = field(default_factory=set[str])  # `…_scales` tensors found free of 255
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Canonical tensor names, in the order of the forward pass."""
+        return tuple(self.sources)
+
+    @property
+    def scales_checked(self) -> bool:
+        """Whether every scale of the checkpoint has been looked at."""
+        return self.checked.issuperset(self._scales())
+
+    def _scales(self) -> list[str]:
+        return [name for name, source in self.sources.items() if source.kind is Kind.SCALES]
+
+    def tensor(self, name: str) -> MappedTensor:
+        """The tensor of that canonical name, without reading it. Raises CheckpointError for an unknown name."""
+        if (source := self.sources.get(name)) is None:
+            raise CheckpointError(
+                f"{self.directory}: no tensor {name!r}; `names` lists the {len(self.sources)} there are."
+            )
+        dtype = NUMPY[source.dtype]
+        count = math.prod(source.shape)
+        array = np.frombuffer(self.maps[source.file], dtype, count, source.offset).reshape(source.shape)
+        return MappedTensor(name, source.dtype, source.shape, array)
+
+    def check_scales(self, name: str) -> None:
+        """Look for the scale byte 255 (NaN) in the `…_scales` tensor `name`; a second call with the same name costs nothing.
+
+        Reads the whole tensor, one expert at a time. Raises CheckpointError.
+        """
+        if name in self.checked:
+            return
+        for expert, scales in enumerate(self.tensor(name).array):
+            if scales.max() == NAN_SCALE:
+                row, group = (int(i) for i in np.argwhere(scales == NAN_SCALE)[0])
+                raise CheckpointError(
+                    f"{self.files[self.sources[name].file]}: {name} has the scale byte {NAN_SCALE} (NaN) at expert {expert}, "
+                    f"row {row}, group {group}; the file is damaged."
+                )
+        self.checked.add(name)
+
+    def verify(self) -> int:
+        """Check the scales of every expert matrix, reading them all; returns how many tensors that were.
+
+        Only scales are looked at: infinities and NaN in other tensors are not found here. Raises CheckpointError.
+        """
+        names = self._scales()
+        for name in names:
+            self.check_scales(name)
+        return len(names)
+
+
+def map_file(descriptor: int) -> mmap.mmap:
+    """The whole of an open file, private and copy-on-write: views may be written to, the file never changes."""
+    size = os.fstat(descriptor).st_size
+    return mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE | _NO_RESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
