@@ -87,7 +87,8 @@ def test_frequencies_follow_the_distribution(params):
 
 def test_draws_are_uniform_and_a_function_of_seed_and_step_alone():
     draws = np.array([uniform(3, step) for step in range(40_000)])
-    assert draws.min() >= 0 and draws.max() < 1
+    assert draws.min() >= 0
+    assert draws.max() < 1
     cells, _ = np.histogram(draws, bins=50, range=(0, 1))
     assert float(((cells - 800) ** 2 / 800).sum()) < 49 + 4 * math.sqrt(98)
     assert abs(float(np.corrcoef(draws[:-1], draws[1:])[0, 1])) < 0.02

@@ -62,9 +62,7 @@ def generate(
     """
     each = [params] * len(prompts) if isinstance(params, SamplingParams) else list(params)
     if len(each) != len(prompts):
-        raise ConfigError(
-            f"{len(prompts)} prompts came with {len(each)} sampling parameters; give one for each, or one."
-        )
+        raise ConfigError(f"{len(prompts)} prompts came with {len(each)} sampling parameters; give one each, or one.")
     sequences = [
         _Sequence(
             index=index,

@@ -1,0 +1,82 @@
+"""`ossature`: finds the command, and turns what went wrong into one line and an exit code.
+
+0 done, 1 failed, 2 wrong use, 130 interrupted. An exception that is not an OssatureError is a bug of ours and keeps its
+traceback.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ossature.cli import chat, info, run
+from ossature.cli.terminal import printable
+from ossature.errors import OssatureError
+
+__all__ = ["app", "main"]
+
+NEXT = """
+Try next:
+  ossature run "What is 37 + 58?"     an answer from mini, the model inside this package
+  ossature chat                       talk to it
+  ossature info                       what this machine computes with, and why
+  ossature run -m DIRECTORY "…"       the same with a gpt-oss checkpoint
+"""
+
+app = typer.Typer(
+    name="ossature",
+    help="Run open-weight language models on hardware you own.",
+    add_completion=False,
+    rich_markup_mode=None,  # loading rich would take a third of the time that --help may take
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.command)
+app.command("chat")(chat.command)
+app.command("info")(info.command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import ossature
+
+        typer.echo(f"ossature {ossature.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help().rstrip() + "\n" + NEXT.rstrip())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (default: this process's) and return its exit code."""
+    try:
+        arguments = sys.argv[1:] if arguments is None else list(arguments)
+        code: object = app(args=arguments, prog_name="ossature", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        context: typer.Context | None = getattr(error, "ctx", None)
+        path = context.command_path if context else "ossature"
+        return _fail(f"{error.format_message().rstrip('.')}. `{path} --help` lists what it takes.", error.exit_code)
+    except OssatureError as error:
+        return _fail(str(error), 1)
+    except BrokenPipeError:
+        # The reader of our output has left. Its end is gone, so nothing may be flushed into it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _fail(text: str, code: int) -> int:
+    line = " ".join(text.split())
+    typer.echo(f"ossature: error: {printable(line, sys.stderr)}", err=True)
+    return code

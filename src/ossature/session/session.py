@@ -1,0 +1,215 @@
+"""The loaded model: a tokenizer, a network and the loop around it, as one object that answers."""
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from ossature.chat import Parser, Tokenizer, load_tokenizer, render
+from ossature.checkpoint import Checkpoint, open_checkpoint
+from ossature.config import ModelConfig
+from ossature.engine import SamplingParams, check_ids, generate
+from ossature.errors import BackendError, CheckpointError, ConfigError
+from ossature.model import Batch, Transformer, load_model
+from ossature.session.reply import Reply, ReplyStream
+
+__all__ = ["DTYPES", "MINI", "Session", "find_model", "load"]
+
+MINI = "mini"
+DTYPES = ("bfloat16", "float32")
+
+
+def load(
+    model: str | os.PathLike[str] = MINI,
+    *,
+    device: str = "cpu",
+    numerics: str = "exact",
+    dtype: str = "bfloat16",
+    adapter: str | os.PathLike[str] | None = None,
+) -> "Session":
+    """Open a model: `"mini"`, the one inside the package, or a checkpoint's directory in either published layout.
+
+    device    "cpu", or a device that torch knows
+    numerics  "exact": computed with the weights as they are stored
+    dtype     of the activations: "bfloat16" or "float32"
+
+    Raises CheckpointError for a directory that holds no sound checkpoint, BackendError for a device or numerics that
+    are not available here, ConfigError for any other wrong option. A directory without a fitting tokenizer loads.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}; activations are {' or '.join(DTYPES)}.")
+    if numerics not in ("exact", "fast"):
+        raise ConfigError(f'numerics is {numerics!r}; it is "exact", or "fast" in a version that has it.')
+    if numerics == "fast":
+        raise BackendError('numerics="fast" is not part of this version yet; load with numerics="exact".')
+    if adapter is not None:
+        raise ConfigError(f"adapter={os.fspath(adapter)!r}: this version cannot load adapters yet; load without one.")
+    checkpoint = open_checkpoint(find_model(model))
+    network = load_model(checkpoint, dtype=getattr(torch, dtype), device=device, numerics=numerics)
+    return Session(checkpoint, network)
+
+
+def find_model(model: str | os.PathLike[str]) -> Path:
+    """The directory of the model called so. Raises CheckpointError if there is none."""
+    if model == MINI:
+        directory = Path(str(resources.files("ossature"))) / "data" / MINI
+        if not directory.is_dir():
+            raise CheckpointError(
+                f"{directory}: the embedded model is missing from this installation; install it again."
+            )
+        return directory
+    directory = Path(model)
+    if not directory.is_dir():
+        found = "not a directory" if directory.exists() else "no such directory"
+        raise CheckpointError(
+            f"{directory}: {found}. A model is the directory of a checkpoint, with its config.json, "
+            f'or "{MINI}", the one inside the package.'
+        )
+    return directory
+
+
+class Session:
+    """One loaded model. Nothing is kept between calls: each gets the whole conversation."""
+
+    def __init__(self, checkpoint: Checkpoint, model: Transformer) -> None:
+        self.checkpoint = checkpoint
+        self.model = model
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.model.config
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The checkpoint's tokenizer. Raises ConfigError if it has none that fits."""
+        return load_tokenizer(self.checkpoint.directory, vocab_size=self.config.vocab_size)
+
+    def logits(self, ids: Iterable[int]) -> torch.Tensor:
+        """Logits after each of the given tokens: (tokens, vocab_size) float32, on the model's device.
+
+        Raises ConfigError for no ids or an id that the model lacks, ContextLengthError for more than its context.
+        """
+        batch = Batch.packed([check_ids(ids, self.config)], device=self.model.inv_freq.device)
+        with torch.no_grad():
+            return self.model(batch)
+
+    def generate(
+        self,
+        ids: Iterable[int],
+        *,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        stop_ids: Collection[int] | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+    ) -> Iterator[int]:
+        """Continue `ids`; yields every sampled id, the stop id that ends it included.
+
+        max_new_tokens             None: the rest of the context
+        temperature, top_p, min_p  None: what generation_config.json says, else 1, 1 and 0; temperature 0 is greedy
+        seed                       the same seed gives the same ids; None: a new one each time
+        stop_ids                   None: the model's own ends and <|call|>; empty: none
+        logit_bias                 added to the logits of the given ids
+
+        Raises ConfigError and ContextLengthError at the call, before anything is computed.
+        """
+        own = self.checkpoint.generation
+        params = SamplingParams(
+            temperature=(own.temperature if own.do_sample else 0.0) if temperature is None else temperature,
+            top_p=own.top_p if top_p is None else top_p,
+            min_p=own.min_p if min_p is None else min_p,
+            seed=seed,
+            logit_bias=logit_bias or {},
+            max_new_tokens=max_new_tokens,
+            stop_ids=self.stop_ids if stop_ids is None else stop_ids,
+        )
+        return (token for _, token in generate(self.model, [ids], params))
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """The model's own ends: those of its two configs, and of its tokenizer where it has one that knows harmony."""
+        ends = {*self.config.eos_token_id, *self.checkpoint.generation.eos_token_id}
+        with suppress(ConfigError):  # a model for ids only; asking for its tokenizer says what is missing
+            ends.update(self.tokenizer.stop_ids)
+        return frozenset(ends)
+
+    def reply(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        reasoning_effort: str | None = "medium",
+        tools: Sequence[Mapping[str, object]] = (),
+        response_format: Mapping[str, object] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        max_new_tokens: int | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+    ) -> Reply:
+        """Answer a conversation of OpenAI chat messages.
+
+        reasoning_effort  "low", "medium" or "high"
+        tools             OpenAI function tools; what the model calls comes back in `Reply.tool_calls`
+        response_format   OpenAI's; the model is told, and its answer is not yet held to it
+        The rest is as in `generate`. What the model garbles comes back in `Reply.malformed`, never as an exception.
+
+        Raises MessageError for a conversation that cannot be rendered, ConfigError for a wrong option or where the
+        checkpoint has no fitting tokenizer, ContextLengthError for one too long.
+        """
+        stream = self.stream(
+            messages,
+            reasoning_effort=reasoning_effort,
+            tools=tools,
+            response_format=response_format,
+            temperature=temperature,
+            top_p=top_p,
+            min_p=min_p,
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+            logit_bias=logit_bias,
+        )
+        for _ in stream:
+            pass
+        return stream.reply
+
+    def stream(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        reasoning_effort: str | None = "medium",
+        tools: Sequence[Mapping[str, object]] = (),
+        response_format: Mapping[str, object] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        max_new_tokens: int | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+    ) -> ReplyStream:
+        """`reply`, as it is made: iterate over the parser's events, then read `.reply`. Raises as `reply` does."""
+        prompt = render(
+            messages,
+            tokenizer=self.tokenizer,
+            tools=tools,
+            reasoning_effort=reasoning_effort,
+            response_format=response_format,
+        )
+        ids = self.generate(
+            prompt,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            min_p=min_p,
+            seed=seed,
+            logit_bias=logit_bias,
+        )
+        names = [str(cast("Mapping[str, object]", tool["function"])["name"]) for tool in tools]  # `render` checked them
+        return ReplyStream(ids, Parser(self.tokenizer, tools=names), prompt=prompt, stop_ids=self.stop_ids)
