@@ -1,17 +1,29 @@
 """Reading JSON-like objects strictly: every key is known, every value has its type, every error says where.
 
-`where` is the path of the object inside the request ("messages[2].tool_calls[0]"); it opens every message. All functions
-raise MessageError.
+`where` is the path of the object inside the request ("messages[2].tool_calls[0]"); it opens every error message.
+All functions raise MessageError.
 """
 
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 from ossature.errors import MessageError
 
-__all__ = ["check_keys", "compact_json", "identifier", "items", "mapping", "optional_string", "required"]
+__all__ = [
+    "Json",
+    "check_keys",
+    "compact_json",
+    "identifier",
+    "items",
+    "json_value",
+    "mapping",
+    "optional_string",
+    "required",
+]
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -59,6 +71,11 @@ def compact_json(value: object, where: str) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise MessageError(f"{where} cannot be written as JSON: {error}") from error
+
+
+def json_value(value: object, where: str) -> Json:
+    """A copy of `value` that is JSON through and through: only dicts with string keys, lists, strings, numbers."""
+    return json.loads(compact_json(value, where))
 
 
 def _kind(value: object) -> str:

@@ -178,5 +178,3 @@ class _Writer:
     def _add(self, ids: list[int], *, learnt: bool) -> None:
         self.ids += ids
         self.trained += [learnt] * len(ids)
-
-

@@ -1,7 +1,7 @@
 """OpenAI chat messages to harmony messages: checked, in order, nothing dropped unsaid.
 
-One chat message may become several harmony messages (reasoning, preamble, calls), and a run of tool results is placed call by
-call: the model makes one call, reads its result, makes the next.
+One chat message may become several harmony messages (reasoning, preamble, calls), and a run of tool results is placed
+call by call: the model makes one call, reads its result, makes the next.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,15 +15,15 @@ __all__ = ["HarmonyMessage", "read_messages"]
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
+_REASONING = ("thinking", "reasoning", "reasoning_content")
 _KEYS: Mapping[str, frozenset[str]] = {
     "system": frozenset({"role", "content"}),
     "developer": frozenset({"role", "content"}),
     "user": frozenset({"role", "content", "name"}),
-    "assistant": frozenset({"role", "content", "name", "channel", "tool_calls", "thinking", "reasoning", "reasoning_content"}),
+    "assistant": frozenset({"role", "content", "name", "channel", "tool_calls", *_REASONING}),
     "tool": frozenset({"role", "content", "tool_call_id", "name"}),
 }
-_NOTHING_TO_SAY = frozenset({"refusal", "audio", "function_call", "annotations"})  # replies carry them; fine while empty
-_REASONING = ("thinking", "reasoning", "reasoning_content")
+_FINE_IF_EMPTY = frozenset({"refusal", "audio", "function_call", "annotations"})  # replies of the API carry them
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,11 @@ class _Reader:
         role = message.get("role")
         if not isinstance(role, str) or role not in _KEYS:
             raise MessageError(f"{where}.role is {role!r}; known are {', '.join(_KEYS)}")
-        empty = {key for key in _NOTHING_TO_SAY if role == "assistant" and not message.get(key)}
+        empty = {key for key in _FINE_IF_EMPTY if role == "assistant" and not message.get(key)}
         fields.check_keys(message, _KEYS[role] | empty | ({"train"} if self._training else set()), where)
         train = message.get("train")
         if train is not None and (not isinstance(train, bool) or (train and role != "assistant")):
-            raise MessageError(f"{where}.train is {train!r}, but only an assistant message can be true, any other only false")
+            raise MessageError(f"{where}.train is {train!r}; it can be true or false, and true only for the assistant")
         if role == "tool":
             self._result(message, where)
             return
@@ -110,7 +110,8 @@ class _Reader:
         ]
         channel = message.get("channel") or ("commentary" if calls else "final")
         if channel not in ("analysis", "commentary", "final") or (calls and channel == "final"):
-            raise MessageError(f"{where}.channel is {channel!r}; it can be analysis, commentary or, without tool_calls, final")
+            allowed = "analysis or commentary" if calls else "analysis, commentary or final"
+            raise MessageError(f"{where}.channel is {channel!r}, but must be {allowed}")
         reasoning = _reasoning(message, where)
         if content is None and reasoning is None and not calls:
             raise MessageError(f"{where} has neither content nor tool_calls nor reasoning")
@@ -134,10 +135,8 @@ class _Reader:
         fields.check_keys(function, {"name", "arguments"}, where)
         name = fields.identifier(function.get("name"), f"{where}.name")
         arguments = function.get("arguments", "")
-        if isinstance(arguments, Mapping):
-            arguments = fields.compact_json(arguments, f"{where}.arguments")
         if not isinstance(arguments, str):
-            raise MessageError(f"{where}.arguments must be JSON text")
+            arguments = fields.compact_json(fields.mapping(arguments, f"{where}.arguments"), f"{where}.arguments")
         if name not in self._functions and name.split(".")[0] in self._builtin_tools:
             return _Call(id_, name, "analysis", "code", arguments)
         return _Call(id_, f"functions.{name}", "commentary", "<|constrain|>json", arguments)
@@ -156,17 +155,25 @@ class _Reader:
             self._results[n] = _required_text(message, where)
             return
         asked = f"tool_call_id {id_!r}" if id_ is not None else f"name {name!r}"
-        raise MessageError(f"{where}: {asked} matches no unanswered call of the assistant message right before the tool results")
+        raise MessageError(f"{where}: {asked} is no unanswered call of the assistant message before the tool results")
 
     def place_results(self) -> None:
         """Write the waiting calls, each followed by its result. A call without one stays: a chat can break off there."""
         for n, (call, train) in enumerate(self._calls):
-            header = {"recipient": call.recipient, "channel": call.channel, "content_type": call.content_type}
-            self.out.append(HarmonyMessage("assistant", "assistant", call.arguments, **header, train=train))
+            message = HarmonyMessage(
+                "assistant",
+                "assistant",
+                call.arguments,
+                recipient=call.recipient,
+                channel=call.channel,
+                content_type=call.content_type,
+                train=train,
+            )
+            self.out.append(message)
             if n in self._results:
-                self.out.append(
-                    HarmonyMessage("tool", call.recipient, self._results[n], recipient="assistant", channel=call.channel)
-                )
+                result = self._results[n]
+                message = HarmonyMessage("tool", call.recipient, result, recipient="assistant", channel=call.channel)
+                self.out.append(message)
         self._calls, self._results = [], {}
 
 

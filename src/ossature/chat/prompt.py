@@ -44,7 +44,7 @@ def read_setting(
 ) -> Setting:
     """The options of `render`, checked. Raises MessageError."""
     if reasoning_effort is not None and reasoning_effort not in EFFORTS:
-        raise MessageError(f"reasoning_effort is {reasoning_effort!r}; the model knows {', '.join(EFFORTS)} (None: not said)")
+        raise MessageError(f"reasoning_effort is {reasoning_effort!r}; the model knows {', '.join(EFFORTS)}")
     if isinstance(current_date, str):
         try:
             current_date = datetime.date.fromisoformat(current_date)

@@ -130,11 +130,11 @@ def load_tokenizer(name_or_directory: str | Path, *, vocab_size: int | None = No
                 "for gpt-oss itself, `load_tokenizer('o200k_harmony')` gives the bundled vocabulary"
             )
         else:
-            raise ConfigError(f"no tokenizer called {directory}: give a directory with a tokenizer.json, or `o200k_harmony`")
+            raise ConfigError(f"no tokenizer {directory}: give a directory with a tokenizer.json, or `o200k_harmony`")
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
         raise ConfigError(
-            f"tokenizer {tokenizer.name} has ids up to {tokenizer.vocab_size - 1}, but the checkpoint has only {vocab_size} "
-            "embedding rows; the tokenizer belongs to another checkpoint"
+            f"tokenizer {tokenizer.name} has ids up to {tokenizer.vocab_size - 1}, but the checkpoint has only "
+            f"{vocab_size} embedding rows; the tokenizer belongs to another checkpoint"
         )
     return tokenizer
 

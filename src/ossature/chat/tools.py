@@ -1,6 +1,6 @@
 """The tools a conversation offers: reading OpenAI function tools, and the `# Tools` section the model reads.
 
-Source: openai/harmony (rendering, texts of the built-in tools), openai/gpt-oss (what the model was trained to see).
+Source: openai/harmony (the layout, and the texts of the built-in tools, which the model was trained on).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class _Namespace:
 
 
 def read_tools(tools: Sequence[Mapping[str, object]]) -> tuple[FunctionTool, ...]:
-    """OpenAI chat tools, checked. Raises MessageError: another type than function, unknown keys, a bad or repeated name."""
+    """OpenAI chat tools, checked. Raises MessageError: a type other than function, unknown keys, a bad or repeated name."""
     read: dict[str, FunctionTool] = {}
     for n, value in enumerate(fields.items(tools, "tools")):
         tool = _read_tool(value, f"tools[{n}]")
@@ -44,7 +44,7 @@ def _read_tool(value: object, where: str) -> FunctionTool:
     tool = fields.mapping(value, where)
     fields.check_keys(tool, {"type", "function"}, where)
     if tool.get("type") != "function":
-        raise MessageError(f"{where}.type is {tool.get('type')!r}; the model can be offered tools of type 'function' only")
+        raise MessageError(f"{where}.type is {tool.get('type')!r}, but only tools of type 'function' can be offered")
     where = f"{where}.function"
     function = fields.mapping(fields.required(tool, "function", where), where)
     fields.check_keys(function, {"name", "description", "parameters", "strict"}, where)
@@ -105,7 +105,8 @@ _BROWSER = _Namespace(
         ),
         FunctionTool(
             "open",
-            "Opens the link `id` from the page indicated by `cursor` starting at line number `loc`, showing `num_lines` lines.\n"
+            "Opens the link `id` from the page indicated by `cursor` starting at line number `loc`, "
+            "showing `num_lines` lines.\n"
             "Valid link ids are displayed with the formatting: `【{id}†.*】`.\n"
             "If `cursor` is not provided, the most recent page is implied.\n"
             "If `id` is a string, it is treated as a fully qualified URL associated with `source`.\n"
@@ -131,12 +132,13 @@ _BROWSER = _Namespace(
 
 _PYTHON = _Namespace(
     "python",
-    "Use this tool to execute Python code in your chain of thought. The code will not be shown to the user. This tool should be "
-    "used for internal reasoning, but not for code that is intended to be visible to the user (e.g. when creating plots, tables, "
-    "or files).\n\n"
-    "When you send a message containing Python code to python, it will be executed in a stateful Jupyter notebook environment. "
-    "python will respond with the output of the execution or time out after 120.0 seconds. The drive at '/mnt/data' can be used "
-    "to save and persist user files. Internet access for this session is UNKNOWN. Depends on the cluster.",
+    "Use this tool to execute Python code in your chain of thought. The code will not be shown to the user. "
+    "This tool should be used for internal reasoning, but not for code that is intended to be visible to the user "
+    "(e.g. when creating plots, tables, or files).\n\n"
+    "When you send a message containing Python code to python, it will be executed in a stateful Jupyter notebook "
+    "environment. python will respond with the output of the execution or time out after 120.0 seconds. "
+    "The drive at '/mnt/data' can be used to save and persist user files. "
+    "Internet access for this session is UNKNOWN. Depends on the cluster.",
     (),
 )
 
