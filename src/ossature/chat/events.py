@@ -1,7 +1,7 @@
 """What the parser says about a stream of ids.
 
-Every message is MessageStart, any number of Delta, MessageEnd. `index` numbers messages and malformed items together, in the
-order in which they begin. Nothing is lost: `written(events)` is the whole stream again, control tokens included.
+Every message is MessageStart, any number of Delta, MessageEnd. `index` numbers messages and malformed items together,
+in the order in which they begin. Nothing is lost: `written(events)` is the whole stream, control tokens included.
 """
 
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ End = Literal["end", "return", "call", "cut"]
 class MessageStart:
     """A header is complete.
 
-    kind          what the message is for: "tool_call" if an assistant message has a recipient, on whatever channel; else by
-                  channel. No channel is "final"; an unknown channel, and a role that is not assistant, are "analysis"
+    kind          what the message is for: "tool_call" if an assistant message has a recipient, on whatever channel;
+                  else by channel, where none is "final" and an unknown one is "analysis". Other roles are "analysis"
     name          author's name: the tool for role "tool"
     channel       as the model wrote it
-    recipient     tool the message goes to ("functions.NAME", "python", …), completed to a known tool's name where possible
+    recipient     whom the message goes to: "functions.NAME", "python", …; completed to a known tool where possible
     content_type  "json", "code", …: without the <|constrain|> before it
     header        the header as it came, control tokens written out, from <|start|> to <|message|>
     """
@@ -49,7 +49,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class MessageEnd:
-    """A message is over. `text` is all its deltas; end="cut": no end token came before the next message or the close."""
+    """A message is over. `text` is all its deltas; end="cut": something else began, or the stream ended, first."""
 
     index: int
     kind: Kind
@@ -61,7 +61,7 @@ class MessageEnd:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Something that is no message, or a control token that means nothing inside one. `raw`: control tokens written out."""
+    """What is no message, or a control token that means nothing inside one. `raw` has control tokens written out."""
 
     index: int
     raw: str

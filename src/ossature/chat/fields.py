@@ -23,7 +23,7 @@ __all__ = [
     "required",
 ]
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 

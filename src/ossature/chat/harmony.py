@@ -1,18 +1,17 @@
 """Conversations to token ids in the harmony format, the only format gpt-oss understands.
 
-`<|start|>{author}[ to={recipient}][<|channel|>{channel}][ {content type}]<|message|>{content}<|end|>`: control tokens are
-placed by id, everything else is encoded as plain text. Source: openai/harmony; the deliberate differences are listed in
-docs/harmony.md.
+`<|start|>{author}[ to={recipient}][<|channel|>{channel}][ {content type}]<|message|>{content}<|end|>`: control tokens
+are placed by id, everything else is encoded as plain text. Source: openai/harmony; the deliberate differences are
+listed in docs/harmony.md.
 """
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Literal
+from typing import Literal, Unpack
 
 from ossature.chat.messages import HarmonyMessage, read_messages
-from ossature.chat.prompt import IDENTITY, Setting, developer_text, read_setting, system_text
+from ossature.chat.prompt import Options, Setting, developer_text, read_setting, system_text
 from ossature.chat.tokenizer import Tokenizer
 
 __all__ = ["Rendered", "render", "render_training"]
@@ -30,33 +29,17 @@ def render(
     messages: Sequence[Mapping[str, object]],
     *,
     tokenizer: Tokenizer,
-    tools: Sequence[Mapping[str, object]] = (),
-    builtin_tools: Sequence[str] = (),
-    reasoning_effort: str | None = "medium",
-    current_date: str | datetime.date | None = None,
-    knowledge_cutoff: str | None = "2024-06",
-    model_identity: str | None = IDENTITY,
-    response_format: Mapping[str, object] | None = None,
+    **options: Unpack[Options],
 ) -> list[int]:
     """The prompt for OpenAI chat `messages`; ends with <|start|>assistant, ready for sampling.
 
-    tools             OpenAI function tools; builtin_tools: of "browser", "python"
-    reasoning_effort  "low" | "medium" | "high"
-    current_date      date, or text like "2025-06-28"
-    response_format   OpenAI: text, json_object or json_schema; shown to the model, not enforced
+    options  tools, builtin_tools, reasoning_effort, current_date, knowledge_cutoff, model_identity, response_format:
+             see `ossature.chat.prompt.Options`
 
-    An option that is None leaves its line out. Reasoning before the last `final` message is left out: those turns are over.
+    Reasoning before the last `final` message is left out: those turns are over.
     Raises MessageError: something that has no rendering; ConfigError: a tokenizer without harmony's control tokens.
     """
-    setting = read_setting(
-        tools=tools,
-        builtin_tools=builtin_tools,
-        reasoning_effort=reasoning_effort,
-        current_date=current_date,
-        knowledge_cutoff=knowledge_cutoff,
-        model_identity=model_identity,
-        response_format=response_format,
-    )
+    setting = read_setting(**options)
     conversation = _conversation(messages, setting, training=False)
     over = _finished(conversation)
     writer = _Writer(tokenizer)
@@ -72,34 +55,20 @@ def render_training(
     *,
     tokenizer: Tokenizer,
     turns: Literal["last", "all"] = "last",
-    tools: Sequence[Mapping[str, object]] = (),
-    builtin_tools: Sequence[str] = (),
-    reasoning_effort: str | None = "medium",
-    current_date: str | datetime.date | None = None,
-    knowledge_cutoff: str | None = "2024-06",
-    model_identity: str | None = IDENTITY,
-    response_format: Mapping[str, object] | None = None,
+    **options: Unpack[Options],
 ) -> Rendered:
-    """A conversation to learn from: rendered as `render` does, without the open end, and with the mask of what is learnt.
+    """A conversation to learn from: what `render` gives, without the open end, and the mask of what is learnt.
 
-    Learnt is what the model samples in the last turn (after the last user message): all that follows the <|start|>assistant
-    of the prompt, and for further messages of the same sampling run their <|start|>assistant too; tool results never.
-    An assistant message's own `"train": true | false` overrules that. Reasoning of earlier turns is left out, as in a prompt,
-    unless it is learnt itself. A learnt `final` message, and one that ends the conversation, ends with <|return|>.
+    Learnt is what the model samples in the last turn (after the last user message): all that follows the
+    <|start|>assistant of the prompt, with the <|start|>assistant of further messages of the same sampling run; tool
+    results never. An assistant message's own `"train": true | false` overrules that. Reasoning of earlier turns is left
+    out, as in a prompt, unless it is learnt itself. A learnt `final` message ends with <|return|>, and so does one that
+    ends the conversation.
 
-    turns  "last", or "all": every assistant message is learnt, in a context that keeps all reasoning (no prompt ever does)
-
-    Options and errors are those of `render`.
+    turns    "last", or "all": every assistant message is learnt, in a context that keeps all reasoning (no prompt does)
+    options  as for `render`, and so are the errors
     """
-    setting = read_setting(
-        tools=tools,
-        builtin_tools=builtin_tools,
-        reasoning_effort=reasoning_effort,
-        current_date=current_date,
-        knowledge_cutoff=knowledge_cutoff,
-        model_identity=model_identity,
-        response_format=response_format,
-    )
+    setting = read_setting(**options)
     conversation = _conversation(messages, setting, training=True)
     users = [n for n, message in enumerate(conversation) if message.role == "user"]
     last_turn = users[-1] + 1 if users and turns == "last" else 0

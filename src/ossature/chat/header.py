@@ -148,7 +148,7 @@ class _Reader:
 def _complete_recipient(
     recipient: str | None, content_type: str | None, tools: Collection[str]
 ) -> tuple[str | None, str | None]:
-    """The recipient as `functions.NAME` if a known tool is meant, though the prefix is missing or something is glued on."""
+    """The recipient as `functions.NAME` if a known tool is meant, though not written so, and the content type."""
     if recipient is None:
         return None, content_type
     name = recipient.removeprefix("functions.").strip(".")

@@ -20,7 +20,7 @@ _KEYS: Mapping[str, frozenset[str]] = {
     "system": frozenset({"role", "content"}),
     "developer": frozenset({"role", "content"}),
     "user": frozenset({"role", "content", "name"}),
-    "assistant": frozenset({"role", "content", "name", "channel", "tool_calls", *_REASONING}),
+    "assistant": frozenset({"role", "content", "name", "channel", "tool_calls"}.union(_REASONING)),
     "tool": frozenset({"role", "content", "tool_call_id", "name"}),
 }
 _FINE_IF_EMPTY = frozenset({"refusal", "audio", "function_call", "annotations"})  # replies of the API carry them
@@ -28,7 +28,7 @@ _FINE_IF_EMPTY = frozenset({"refusal", "audio", "function_call", "annotations"})
 
 @dataclass(frozen=True, slots=True)
 class HarmonyMessage:
-    """`author` is what stands after <|start|>: the role, `role:name`, or a tool's name. `train` is the caller's wish, if any."""
+    """`author` stands after <|start|>: the role, `role:name`, or a tool's name. `train`: what the caller asked for."""
 
     role: Role
     author: str
@@ -85,8 +85,12 @@ class _Reader:
         role = message.get("role")
         if not isinstance(role, str) or role not in _KEYS:
             raise MessageError(f"{where}.role is {role!r}; known are {', '.join(_KEYS)}")
-        empty = {key for key in _FINE_IF_EMPTY if role == "assistant" and not message.get(key)}
-        fields.check_keys(message, _KEYS[role] | empty | ({"train"} if self._training else set()), where)
+        known = set(_KEYS[role])
+        if role == "assistant":
+            known.update(key for key in _FINE_IF_EMPTY if not message.get(key))
+        if self._training:
+            known.add("train")
+        fields.check_keys(message, known, where)
         train = message.get("train")
         if train is not None and (not isinstance(train, bool) or (train and role != "assistant")):
             raise MessageError(f"{where}.train is {train!r}; it can be true or false, and true only for the assistant")
@@ -158,7 +162,7 @@ class _Reader:
         raise MessageError(f"{where}: {asked} is no unanswered call of the assistant message before the tool results")
 
     def place_results(self) -> None:
-        """Write the waiting calls, each followed by its result. A call without one stays: a chat can break off there."""
+        """Write the waiting calls, each followed by its result. A call without one stays: chats can break off there."""
         for n, (call, train) in enumerate(self._calls):
             message = HarmonyMessage(
                 "assistant",

@@ -26,7 +26,8 @@ class Parser:
     """Reads one stream, id by id. No method raises, whatever the ids are.
 
     tools  names of the offered functions: a call that leaves out `functions.` is then understood all the same
-    start  "assistant": the stream continues a prompt ending in <|start|>assistant; "conversation": it begins with <|start|>
+    start  "assistant": the stream continues a prompt ending in <|start|>assistant
+           "conversation": it begins with <|start|>
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Parser:
         return self._take()
 
     def close(self) -> list[Event]:
-        """The events still due at the end of the stream; the parser then stands between messages, so twice gives nothing."""
+        """The events still due at the end of the stream. Closing twice gives nothing more."""
         self._interrupt()
         self._state = _Between(_Raw(""))
         return self._take()
@@ -217,7 +218,7 @@ class _Between:
 
 @dataclass(frozen=True, slots=True)
 class _OpenHeader:
-    """In a header. `raw` begins with <|start|>, or with "" if the header continues a prompt ending in <|start|>assistant."""
+    """In a header. `raw` begins with <|start|>, or with "" if <|start|>assistant was the end of the prompt."""
 
     raw: _Raw
 

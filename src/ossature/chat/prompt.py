@@ -1,27 +1,49 @@
 """The texts of the system and the developer message.
 
-In harmony the system message is the model's own setting (identity, dates, effort, built-in tools, channels). What an API
-calls the system prompt goes into the developer message, with the function tools and the response format.
+In harmony the system message is the model's own setting (identity, dates, effort, built-in tools, channels). What an
+API calls the system prompt goes into the developer message, with the function tools and the response format.
 """
 
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from ossature.chat import fields
 from ossature.chat.tools import FunctionTool, builtin_section, functions_section, read_tools
 from ossature.chat.typescript import comment_lines
 from ossature.errors import MessageError
 
-__all__ = ["EFFORTS", "IDENTITY", "Setting", "developer_text", "read_setting", "system_text"]
+__all__ = ["EFFORTS", "IDENTITY", "Options", "Setting", "developer_text", "read_setting", "system_text"]
 
 IDENTITY = "You are ChatGPT, a large language model trained by OpenAI."
 EFFORTS = ("low", "medium", "high")
 
 
+class Options(TypedDict, total=False):
+    """What a prompt says besides its messages; each may be left out.
+
+    tools             OpenAI function tools
+    builtin_tools     of "browser", "python"
+    reasoning_effort  "low" | "medium" (default) | "high"; None leaves the line out
+    current_date      date, or text like "2025-06-28"; default: not said
+    knowledge_cutoff  default "2024-06"; None leaves the line out
+    model_identity    the first line; None leaves it out. A persona belongs into a system or developer message
+    response_format   OpenAI's text, json_object or json_schema; shown to the model, not enforced
+    """
+
+    tools: Sequence[Mapping[str, object]]
+    builtin_tools: Sequence[str]
+    reasoning_effort: str | None
+    current_date: str | datetime.date | None
+    knowledge_cutoff: str | None
+    model_identity: str | None
+    response_format: Mapping[str, object] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a prompt says besides its messages; checked. None leaves the line or section out."""
+    """Options that have been checked."""
 
     model_identity: str | None
     knowledge_cutoff: str | None
@@ -34,15 +56,15 @@ class Setting:
 
 def read_setting(
     *,
-    tools: Sequence[Mapping[str, object]],
-    builtin_tools: Sequence[str],
-    reasoning_effort: str | None,
-    current_date: str | datetime.date | None,
-    knowledge_cutoff: str | None,
-    model_identity: str | None,
-    response_format: Mapping[str, object] | None,
+    tools: Sequence[Mapping[str, object]] = (),
+    builtin_tools: Sequence[str] = (),
+    reasoning_effort: str | None = "medium",
+    current_date: str | datetime.date | None = None,
+    knowledge_cutoff: str | None = "2024-06",
+    model_identity: str | None = IDENTITY,
+    response_format: Mapping[str, object] | None = None,
 ) -> Setting:
-    """The options of `render`, checked. Raises MessageError."""
+    """Check `Options`. Raises MessageError."""
     if reasoning_effort is not None and reasoning_effort not in EFFORTS:
         raise MessageError(f"reasoning_effort is {reasoning_effort!r}; the model knows {', '.join(EFFORTS)}")
     if isinstance(current_date, str):

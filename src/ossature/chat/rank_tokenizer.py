@@ -1,8 +1,8 @@
-"""Byte-pair encoding over ranks with tiktoken, made safe for runs of white space of any length.
+r"""Byte-pair encoding over ranks with tiktoken, made safe for runs of white space of any length.
 
-tiktoken's split pattern ends in `\\s+(?!\\S)`, whose backtracking stack overflows (a panic, not an exception) on about a
-million characters of white space. Such a run is one piece of the split by that same pattern, so it is cut out here and
-encoded as the one piece it is: the ids are those the pattern asks for.
+The split pattern ends in `\s+(?!\S)`, on which tiktoken's backtracking stack overflows (a panic, not an exception)
+after about a million characters of white space. Such a run is one piece of the split by that same pattern, so it is cut
+out here and encoded as the one piece it is: the ids are those the pattern asks for.
 """
 
 import re
@@ -39,10 +39,10 @@ def encoder(tokens: list[bytes], split_pattern: str) -> Callable[[str], list[int
 
 
 def _parts(text: str) -> Iterator[tuple[str, bool]]:
-    """`text` cut around each long run of white space; True marks a run that the split pattern takes as one piece.
+    r"""`text` cut around each long run of white space; True marks a run that the split pattern takes as one piece.
 
-    A run before a line break belongs to `\\s*[\\r\\n]+`, which does not overflow, and stays where it is. A run before
-    other text leaves its last character to that text, as `\\s+(?!\\S)` does.
+    A run before a line break belongs to `\s*[\r\n]+`, which does not overflow, and stays where it is. A run before
+    other text leaves its last character to that text, as `\s+(?!\S)` does.
     """
     done = 0
     for run in _LONG_RUN.finditer(text):

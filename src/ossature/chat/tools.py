@@ -30,7 +30,7 @@ class _Namespace:
 
 
 def read_tools(tools: Sequence[Mapping[str, object]]) -> tuple[FunctionTool, ...]:
-    """OpenAI chat tools, checked. Raises MessageError: a type other than function, unknown keys, a bad or repeated name."""
+    """OpenAI chat tools, checked. Raises MessageError: not a function, an unknown key, a bad or repeated name."""
     read: dict[str, FunctionTool] = {}
     for n, value in enumerate(fields.items(tools, "tools")):
         tool = _read_tool(value, f"tools[{n}]")

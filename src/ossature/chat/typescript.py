@@ -1,8 +1,8 @@
 """JSON schema to the TypeScript types in which gpt-oss reads its tools.
 
-Where openai-harmony writes a type, the text is equal to its text. Two differences are deliberate (docs/harmony.md): what
-harmony calls `any` only because it does not look (anyOf, allOf, $ref, const, enum without type, null) is written out, and
-no text of a schema can leave the comment or literal it stands in.
+Where openai-harmony writes a type, the text is equal to its text. Two differences are deliberate (docs/harmony.md):
+what harmony calls `any` only because it does not look (anyOf, allOf, $ref, const, enum without type, null) is written
+out, and no text of a schema can leave the comment or literal it stands in.
 """
 
 import re
@@ -33,7 +33,7 @@ def comment_lines(text: str) -> list[str]:
 
 
 class _Writer:
-    """Writes the schemas below one root. `indent` opens comment lines and closing braces, `depth` counts the nesting."""
+    """Writes the schemas below one root. `indent` opens comments and closing braces, `depth` counts the nesting."""
 
     def __init__(self, root: Json, where: str) -> None:
         self._root = root
@@ -184,7 +184,7 @@ def _default(schema: dict[str, Json]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As openai-harmony quotes: nothing is escaped, unless a line break would end the line that the literal stands in."""
+    """As openai-harmony quotes: nothing is escaped, unless a line break would end the line of the literal."""
     return _json(text) if _LINE_BREAK.search(text) else f'"{text}"'
 
 
