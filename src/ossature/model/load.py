@@ -4,6 +4,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ossature.checkpoint import Checkpoint, MappedTensor
 from ossature.errors import BackendError
@@ -72,9 +73,10 @@ def _check_scales_at_first_use(model: Transformer, checkpoint: Checkpoint) -> No
     def check(names: list[str], module: nn.Module, _: object) -> None:
         for name in names:
             checkpoint.check_scales(name)
-        handles.pop(module).remove()
+        if handle := handles.pop(module, None):  # None: another thread came first
+            handle.remove()
 
-    handles = {}
+    handles: dict[nn.Module, RemovableHandle] = {}
     for path, module in model.named_modules():
         if isinstance(module, Experts) and module.packed:
             names = [f"{path}.{projection}_scales" for projection in ("gate_up_proj", "down_proj")]

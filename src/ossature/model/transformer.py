@@ -179,7 +179,7 @@ class Transformer(nn.Module):
         self.model = Decoder(config)
         self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         inv_freq, self.concentration = yarn_frequencies(config)
-        self.register_buffer("inv_freq", inv_freq, persistent=False)
+        self.register_buffer("inv_freq", inv_freq.float(), persistent=False)
 
     def forward(self, batch: Batch, cache: KVCache | None = None) -> Tensor:
         """Logits (len(batch.logits_rows), vocab_size), float32, or float64 where the activations are.
