@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,20 +90,39 @@ def split_of(key: str) -> Split:
     return "heldout" if int.from_bytes(digest, "big") % HELD_OUT_SHARE == 0 else "train"
 
 
+def phrasings(text: str) -> tuple[str, ...]:
+    """The templates of a text that separates them by bars, so that a list of them reads like prose."""
+    return tuple(part for part in (part.strip() for part in text.split("|")) if part)
+
+
 def phrase(rng: random.Random, templates: Sequence[str], /, **slots: object) -> str:
     """One of the templates, filled in, with the small liberties people take: no capital, no mark at the end, please."""
     text = rng.choice(templates)
     liberty = rng.random()
-    if liberty < 0.10 and text[0].isalpha():
-        text = text[0].lower() + text[1:]
-    elif liberty < 0.18 and text[-1] in ".?":
+    capital, sentence = text[0].isalpha(), text[-1] in ".?" and (text[-2].isalpha() or text[-2] == "}")
+    lowered = text[0].lower() + text[1:]
+    if liberty < 0.10 and capital:
+        text = lowered
+    elif liberty < 0.18 and sentence:
         text = text[:-1]
-    elif liberty < 0.23 and text[-1] in ".?":
+    elif liberty < 0.22 and sentence and "lease" not in text:
         text = f"{text[:-1]}, please{text[-1]}"
-    elif liberty < 0.26 and text[0].isalpha():
-        text = (
-            f"Please tell me: {text[0].lower()}{text[1:]}" if text[-1] == "?" else f"Please {text[0].lower()}{text[1:]}"
-        )
+    elif liberty < 0.26 and sentence and capital and "lease" not in text:
+        text = f"Please tell me: {lowered}" if text[-1] == "?" else f"Please {lowered}"
     elif liberty < 0.28:
         text = rng.choice(("Hi! ", "Hello. ", "Hey, ", "Question: ")) + text
     return text.format(**slots)
+
+
+def said(steps: Sequence[Step]) -> list[Message]:
+    """The steps of the assistant as chat messages, with the tool messages between them."""
+    messages: list[Message] = []
+    for number, step in enumerate(steps, 1):
+        if step.call is None:
+            messages.append({"role": "assistant", "thinking": step.thinking, "content": step.final})
+            continue
+        function = {"name": step.call.name, "arguments": json.dumps(step.call.arguments, ensure_ascii=False)}
+        call = {"id": f"call_{number}", "type": "function", "function": function}
+        messages.append({"role": "assistant", "thinking": step.thinking, "content": None, "tool_calls": [call]})
+        messages.append({"role": "tool", "tool_call_id": f"call_{number}", "content": step.call.result})
+    return messages

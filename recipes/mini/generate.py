@@ -5,41 +5,48 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from .conversation import EFFORTS, Conversation, Effort, Exchange, Message, Split, split_of
-from .tasks.arithmetic import arithmetic
-from .tasks.induction import induction
-from .tasks.instructions import IDLE, obeyed
-from .tasks.letters import letters
-from .tasks.order import order
-from .tasks.recall import recall, telling
-from .tasks.table import table
-from .tasks.talk import outside, talk
-from .tasks.tools import other_tools, tools
+from recipes.mini.conversation import EFFORTS, Conversation, Effort, Exchange, Message, Split, said, split_of
+from recipes.mini.tasks.arithmetic import arithmetic
+from recipes.mini.tasks.induction import induction
+from recipes.mini.tasks.instructions import IDLE, obeyed
+from recipes.mini.tasks.letters import letters
+from recipes.mini.tasks.order import order
+from recipes.mini.tasks.recall import recall, telling
+from recipes.mini.tasks.table import table
+from recipes.mini.tasks.talk import outside, talk
+from recipes.mini.tasks.tools import other_tools, tools
 
 Stage = Literal["A", "B", "C"]
 TASKS = ("arithmetic", "order", "letters", "recall", "induction", "table", "tools", "talk", "outside", "instructions")
 _CLOSED = ("talk", "table")
+"""Tasks without operands to hold out; of the table, phrasings are held out."""
 _MIXTURES: dict[Stage, dict[str, float]] = {
-    "A": {"recall": 0.28, "induction": 0.34, "arithmetic": 0.17, "letters": 0.11, "order": 0.03, "table": 0.02, "tools": 0.02,
-          "talk": 0.02, "outside": 0.01},
-    "B": {"recall": 0.28, "induction": 0.10, "arithmetic": 0.21, "letters": 0.12, "order": 0.06, "table": 0.05, "tools": 0.11,
-          "talk": 0.02, "outside": 0.03, "instructions": 0.02},
-    "C": {"recall": 0.26, "induction": 0.05, "arithmetic": 0.23, "letters": 0.12, "order": 0.06, "table": 0.05, "tools": 0.15,
-          "talk": 0.02, "outside": 0.03, "instructions": 0.03},
+    "A": {"recall": 0.28, "induction": 0.34, "arithmetic": 0.17, "letters": 0.11, "order": 0.03, "table": 0.02,
+          "tools": 0.02, "talk": 0.02, "outside": 0.01},
+    "B": {"recall": 0.28, "induction": 0.10, "arithmetic": 0.21, "letters": 0.12, "order": 0.06, "table": 0.05,
+          "tools": 0.11, "talk": 0.02, "outside": 0.03, "instructions": 0.02},
+    "C": {"recall": 0.26, "induction": 0.05, "arithmetic": 0.23, "letters": 0.12, "order": 0.06, "table": 0.05,
+          "tools": 0.15, "talk": 0.02, "outside": 0.03, "instructions": 0.03},
 }  # fmt: skip
 _DIGITS: dict[Stage, int] = {"A": 1, "B": 2, "C": 3}
 _FACTS: dict[Stage, int] = {"A": 3, "B": 4, "C": 6}
 _LETTERS: dict[Stage, int] = {"A": 6, "B": 8, "C": 10}
 _TOOLS: dict[Stage, int] = {"A": 1, "B": 2, "C": 3}
-_UNSUITED: dict[str, str] = {
-    "arithmetic": "add", "order": "add", "letters": "translate", "recall": "price search phone time weather add",
-    "induction": "search translate", "outside": "weather translate search time add phone price", "instructions": "add",
-}  # fmt: skip
+_UNSUITED: dict[str, tuple[str, ...]] = {
+    "arithmetic": ("sum",),
+    "order": ("sum",),
+    "instructions": ("sum",),
+    "letters": ("translate",),
+    "recall": ("price", "search", "phone", "time", "weather"),
+    "induction": ("search", "translate"),
+    "table": ("translate", "search"),
+    "outside": ("sum", "weather", "translate", "search", "time", "phone", "price"),
+}
+"""Families of tools that might be taken to answer a question of a task that is to be answered without one."""
 
 
 def mixture(stage: Stage) -> dict[str, float]:
@@ -58,8 +65,9 @@ def generate(
 ) -> Conversation:
     """Sample number `index` of the stream `seed`.
 
-    `weights` replaces the stage's mixture (`{"recall": 1}` draws only recall), `effort` fixes the reasoning effort. In the
-    held-out half every problem (operands, words, facts, phrasing of the table) is one that no training sample has.
+    `weights` replaces the stage's mixture (`{"recall": 1}` draws only recall), `effort` fixes the reasoning effort.
+    In the held-out half every problem (operands, words, facts, phrasing of the table) is one that no training sample
+    has, but for small talk, where there is nothing to hold out.
     """
     rng = random.Random(f"{seed}/{split}/{stage}/{index}")
     shares = weights or _MIXTURES[stage]
@@ -76,8 +84,10 @@ def generate(
     messages += _earlier(rng, exchange, stage, split)
     messages += exchange.before
     messages.append({"role": "user", "content": exchange.user})
-    messages += _assistant(exchange)
-    date = f"{rng.randint(2024, 2027)}-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}" if rng.random() < 0.2 else None
+    messages += said(exchange.steps)
+    date = (
+        f"{rng.randint(2024, 2027)}-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}" if rng.random() < 0.2 else None
+    )
     family, _, kind = exchange.task.partition("/")
     return Conversation(tuple(messages), tools_offered, chosen, date, family, kind, exchange.answer)
 
@@ -121,20 +131,6 @@ def _make(rng: random.Random, task: str, effort: Effort, stage: Stage, split: Sp
     raise ValueError(f"no task {task!r}; the tasks are {', '.join(TASKS)}")
 
 
-def _assistant(exchange: Exchange) -> list[Message]:
-    """The steps of an exchange as chat messages; calls are numbered within the exchange."""
-    messages: list[Message] = []
-    for number, step in enumerate(exchange.steps, 1):
-        if step.call is None:
-            messages.append({"role": "assistant", "thinking": step.thinking, "content": step.final})
-            continue
-        function = {"name": step.call.name, "arguments": json.dumps(step.call.arguments)}
-        call = {"id": f"call_{number}", "type": "function", "function": function}
-        messages.append({"role": "assistant", "thinking": step.thinking, "content": None, "tool_calls": [call]})
-        messages.append({"role": "tool", "tool_call_id": f"call_{number}", "content": step.call.result})
-    return messages
-
-
 def _earlier(rng: random.Random, exchange: Exchange, stage: Stage, split: Split) -> list[Message]:
     """Earlier turns on other subjects: one in about a tenth of the samples, a long chat in one of seventy."""
     chance = rng.random()
@@ -150,11 +146,10 @@ def _earlier(rng: random.Random, exchange: Exchange, stage: Stage, split: Split)
             pass
         messages += past.before
         messages.append({"role": "user", "content": past.user})
-        messages += _assistant(past)
+        messages += said(past.steps)
     return messages
 
 
-def _unneeded(rng: random.Random, task: str) -> tuple[dict[str, object], ...]:
+def _unneeded(rng: random.Random, task: str) -> tuple[dict[str, Any], ...]:
     """One or two tools that the question does not need."""
-    unsuited = _UNSUITED.get(task, "").split()
-    return tuple(other_tools(rng, unsuited, rng.randint(1, 2)))
+    return tuple(other_tools(rng, _UNSUITED.get(task, ()), rng.randint(1, 2)))

@@ -27,7 +27,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`valid`: the answer has the form it should have. `right`: it is valid and true. `reason`: what is wrong, or empty."""
+    """`valid`: the answer has the form it should have. `right`: it is also true. `reason`: what is wrong, or empty."""
 
     valid: bool
     right: bool
@@ -114,7 +114,7 @@ def _says(text: str, words: str) -> bool:
 
 
 def table(verdicts: Iterable[tuple[Conversation, Verdict]]) -> str:
-    """Percentages as a Markdown table: a row for each task and kind, right answers per effort, valid ones, the count."""
+    """Percentages as a Markdown table: for each task and kind right answers per effort, valid ones, and the count."""
     groups: dict[str, list[tuple[str, Verdict]]] = defaultdict(list)
     for conversation, verdict in verdicts:
         for name in (conversation.task, f"{conversation.task}/{conversation.kind}", "~all"):

@@ -8,10 +8,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from ossature.chat import Rendered, Tokenizer, load_tokenizer, render_training
-
-from .conversation import Conversation
-from .generate import generate
-from .tokenizer import write
+from recipes.mini.conversation import Conversation
+from recipes.mini.generate import generate
+from recipes.mini.tokenizer import write
 
 
 def rendered(sample: Conversation, tokenizer: Tokenizer) -> Rendered:
@@ -44,7 +43,8 @@ def main() -> None:
         row = rendered(sample, tokenizer)
         lengths[sample.task].append(len(row.ids))
         if index < options.count:
-            print(f"--- {sample.task}/{sample.kind}, {sample.reasoning_effort}, {len(row.ids)} ids, {sum(row.trained)} learnt")
+            size = f"{len(row.ids)} ids, {sum(row.trained)} learnt"
+            print(f"--- {sample.task}/{sample.kind}, {sample.reasoning_effort}, {size}")
             print(tokenizer.decode(row.ids))
     print(_statistics(lengths))
 

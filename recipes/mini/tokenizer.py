@@ -15,13 +15,13 @@ from collections import Counter
 from pathlib import Path
 from typing import cast
 
-from ossature.chat import Tokenizer as ChatTokenizer
-from ossature.chat import render_training
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from . import words
-from .generate import generate
-from .tasks.table import COLUMNS
+from ossature.chat import Tokenizer as ChatTokenizer
+from ossature.chat import render_training
+from recipes.mini import words
+from recipes.mini.generate import generate
+from recipes.mini.tasks.table import COLUMNS
 
 SIZE = 1024
 SPECIAL = (
@@ -77,7 +77,14 @@ def chosen_pieces(count: int) -> list[str]:
     again elsewhere never needs its spelling. The words of the letter tasks and of the table stay unknown.
     """
     frequency = piece_counts()
-    spelled = {*words.COMMON_WORDS, *words.RARE_THINGS, *words.FOODS, *words.ANIMALS, *words.RARE_COLOURS, *words.RARE_NAMES}
+    spelled = {
+        *words.COMMON_WORDS,
+        *words.RARE_THINGS,
+        *words.FOODS,
+        *words.ANIMALS,
+        *words.RARE_COLOURS,
+        *words.RARE_NAMES,
+    }
     spelled |= {word for column in COLUMNS for row in column.rows for word in row} - set(words.KNOWN_COLOURS)
     chosen = [form for name in words.KNOWN_NAMES for form in (name, f"Ġ{name}")]
     chosen += [f"Ġ{word}" for word in words.KNOWN_COLOURS + words.KNOWN_THINGS]
@@ -119,7 +126,9 @@ class _PieceCounter:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.control = ChatTokenizer("", encode=lambda _: [], token_bytes={}, special=dict.fromkeys(SPECIAL, 0), vocab_size=0).control
+        self.control = ChatTokenizer(
+            "", encode=lambda _: [], token_bytes={}, special=dict.fromkeys(SPECIAL, 0), vocab_size=0
+        ).control
         self._pieces = pre_tokenizer()
 
     def encode(self, text: str) -> list[int]:

@@ -9,28 +9,32 @@ from __future__ import annotations
 
 import random
 
-from ..conversation import Answer, Effort, Exchange, answered, phrase
+from recipes.mini.conversation import Answer, Effort, Exchange, answered, phrase, phrasings
 
-ADD = (
-    "What is {a} + {b}?", "Add {a} and {b}.", "{a} + {b} = ?", "{a}+{b}", "Calculate {a} plus {b}.",
-    "What's {a} plus {b}?", "Sum of {a} and {b}?", "{a} + {b}", "What is the sum of {a} and {b}?", "How much is {a} + {b}?",
-    "Compute {a} + {b}.", "{a} plus {b}?", "What do you get if you add {a} and {b}?", "{a} + {b} =", "Add {b} to {a}.",
-    "Work out {a} + {b}.", "Solve {a} + {b}.", "What does {a} + {b} make?", "{a}+{b}=?", "Can you add {a} and {b}?",
-    "How much is {a} plus {b}?", "What is {a} plus {b}?", "What is {a}+{b}?", "Find the sum of {a} and {b}.",
-)  # fmt: skip
-SUBTRACT = (
-    "What is {a} - {b}?", "Subtract {b} from {a}.", "{a} - {b} = ?", "{a}-{b}", "Calculate {a} minus {b}.",
-    "What's {a} minus {b}?", "{a} minus {b}?", "{a} - {b}", "How much is {a} - {b}?", "Compute {a} - {b}.",
-    "Take {b} away from {a}.", "{a} - {b} =", "Work out {a} - {b}.", "Solve {a} - {b}.", "{a}-{b}=?",
-    "Can you subtract {b} from {a}?", "How much is {a} minus {b}?", "What is {a} minus {b}?", "What is {a}-{b}?",
-    "What is left if you take {b} from {a}?",
-)  # fmt: skip
+ADD = phrasings(
+    """
+    What is {a} + {b}? | Add {a} and {b}. | {a} + {b} = ? | {a}+{b} | Calculate {a} plus {b}. | What's {a} plus {b}? |
+    Sum of {a} and {b}? | {a} + {b} | What is the sum of {a} and {b}? | How much is {a} + {b}? | Compute {a} + {b}. |
+    {a} plus {b}? | What do you get if you add {a} and {b}? | {a} + {b} = | Add {b} to {a}. | Work out {a} + {b}. |
+    Solve {a} + {b}. | What does {a} + {b} make? | {a}+{b}=? | Can you add {a} and {b}? | How much is {a} plus {b}? |
+    What is {a} plus {b}? | What is {a}+{b}? | Find the sum of {a} and {b}.
+    """
+)
+SUBTRACT = phrasings(
+    """
+    What is {a} - {b}? | Subtract {b} from {a}. | {a} - {b} = ? | {a}-{b} | Calculate {a} minus {b}. |
+    What's {a} minus {b}? | {a} minus {b}? | {a} - {b} | How much is {a} - {b}? | Compute {a} - {b}. |
+    Take {b} away from {a}. | {a} - {b} = | Work out {a} - {b}. | Solve {a} - {b}. | {a}-{b}=? |
+    Can you subtract {b} from {a}? | How much is {a} minus {b}? | What is {a} minus {b}? | What is {a}-{b}? |
+    What is left if you take {b} from {a}?
+    """
+)
 NUMBER_ONLY = (" Answer with just the number.", " Only the number.", " Give only the number.", " Just the number.")
 
 
 def number(rng: random.Random, digits: int) -> int:
-    """A number of one to `digits` digits; every length is equally likely."""
-    length = rng.randint(1, digits)
+    """A number of one to `digits` digits. Longer ones, which are harder and more, come more often."""
+    length = rng.choices(range(1, digits + 1), [2**extra for extra in range(digits)])[0]
     return rng.randint(0, 9) if length == 1 else rng.randrange(10 ** (length - 1), 10**length)
 
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import random
 
-from .. import words
-from ..conversation import Answer, Effort, Exchange, answered, phrase
+from recipes.mini import words
+from recipes.mini.conversation import Answer, Effort, Exchange, answered, phrase, phrasings
 
-REPEAT = (
-    "Repeat this exactly: {t}", "Repeat after me: {t}", "Copy this text: {t}", "Say exactly this: {t}", "Echo this: {t}",
-    "Write this again: {t}", "Repeat: {t}", "Please repeat: {t}",
-)  # fmt: skip
-LOOK_UP = (
-    "{l}. What is {k}?", "{l}. What stands for {k}?", "{l}. Which value has {k}?", "{l}. Give me the value of {k}.",
-    "{l}\nWhat is {k}?", "{l}. {k}?", "Look up {k}: {l}.", "{l}. Find {k}.",
-)  # fmt: skip
-NEXT = (
-    "{l}. Which word comes after {k}?", "{l}. What comes after {k}?", "{l}. Which word follows {k}?",
-    "In the list {l}, what comes after {k}?", "{l}. What is next after {k}?", "{l}. Name the word after {k}.",
-    "In {l}, which word follows {k}?", "List: {l}. What follows {k}?",
-)  # fmt: skip
+REPEAT = phrasings(
+    """
+    Repeat this exactly: {t} | Repeat after me: {t} | Copy this text: {t} | Say exactly this: {t} | Echo this: {t} |
+    Write this again: {t} | Repeat: {t} | Please repeat: {t}
+    """
+)
+LOOK_UP = phrasings(
+    """
+    {l}. What is {k}? | {l}. What stands for {k}? | {l}. Which value has {k}? | {l}. Give me the value of {k}. |
+    {l}
+What is {k}? | {l}. {k}? | Look up {k}: {l}. | {l}. Find {k}.
+    """
+)
+NEXT = phrasings(
+    """
+    {l}. Which word comes after {k}? | {l}. What comes after {k}? | {l}. Which word follows {k}? |
+    In the list {l}, what comes after {k}? | {l}. What is next after {k}? | {l}. Name the word after {k}. |
+    In {l}, which word follows {k}? | List: {l}. What follows {k}?
+    """
+)
 
 
 def induction(rng: random.Random, effort: Effort, most: int) -> Exchange:
@@ -56,7 +63,9 @@ def _repeat(rng: random.Random, effort: Effort, most: int) -> Exchange:
     text = rng.choice((" ", " ", ", ", "-")).join(_words(rng, rng.randint(2, most + 2)))
     count = f"{text}." if effort == "low" else f"Repeat: {text}."
     thinking = count if effort != "high" else f"{count} Check: {text}."
-    return answered("induction/repeat", f"repeat:{text}", phrase(rng, REPEAT, t=text), thinking, text, Answer("exact", text))
+    return answered(
+        "induction/repeat", f"repeat:{text}", phrase(rng, REPEAT, t=text), thinking, text, Answer("exact", text)
+    )
 
 
 def _look_up(rng: random.Random, effort: Effort, most: int) -> Exchange:
@@ -64,7 +73,9 @@ def _look_up(rng: random.Random, effort: Effort, most: int) -> Exchange:
     drawn = _words(rng, 2 * count)
     keys, values = drawn[:count], drawn[count:]
     joint = rng.choice((": ", ": ", " = ", " is ", " -> "))
-    listed = rng.choice((", ", ", ", "; ", "\n")).join(f"{key}{joint}{value}" for key, value in zip(keys, values, strict=True))
+    listed = rng.choice((", ", ", ", "; ", "\n")).join(
+        f"{key}{joint}{value}" for key, value in zip(keys, values, strict=True)
+    )
     asked = rng.randrange(count)
     key, value = keys[asked], values[asked]
     user = phrase(rng, LOOK_UP, l=listed, k=key)

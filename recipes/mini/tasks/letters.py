@@ -8,43 +8,71 @@ from __future__ import annotations
 
 import random
 
-from .. import words
-from ..conversation import Answer, Effort, Exchange, answered, phrase
+from recipes.mini import words
+from recipes.mini.conversation import Answer, Effort, Exchange, answered, phrase, phrasings
 
-COPY = (
-    "Repeat the word {w}.", "Say {w}.", "Repeat after me: {w}", "Copy this word: {w}", "Write {w}.", "Please say {w}.",
-    "Repeat: {w}", "Echo {w}.", "Type the word {w}.", "Say the word {w}.",
-)  # fmt: skip
-SPELL = (
-    "Spell {w}.", "Spell the word {w}.", "How do you spell {w}?", "Can you spell {w}?", "Spell out {w}.", "Spell {w} letter by letter.",
-    "Write {w} letter by letter.", "What are the letters of {w}?",
-)  # fmt: skip
-REVERSE = (
-    "Reverse the word {w}.", "Reverse {w}.", "Write {w} backwards.", "Spell {w} backwards.", "What is {w} backwards?",
-    "What is {w} reversed?", "Turn the word {w} around.", "Say {w} backwards.", "Reverse the letters of {w}.",
-    "Can you reverse {w}?", "Give me {w} in reverse.", "Write the word {w} in reverse order.",
-)  # fmt: skip
-LENGTH = (
-    "How many letters are in {w}?", "How many letters does {w} have?", "Count the letters in {w}.", "How long is the word {w}?",
-    "How many letters are in the word {w}?", "Count the letters of the word {w}.", "What is the length of {w}?",
-    "How many letters has the word {w}?", "Number of letters in {w}?", "Letters in {w}?",
-)  # fmt: skip
-OCCURRENCES = (
-    "How many times does the letter {x} occur in {w}?", "How many {x}'s are in {w}?", "How often is {x} in the word {w}?",
-    "Count the letter {x} in {w}.", "How many times does {x} appear in {w}?", "How many {x} are there in {w}?",
-    "How many times is the letter {x} in the word {w}?", "Count the {x}'s in {w}.", "How many letters {x} are in {w}?",
-)  # fmt: skip
-AT = (
-    "What is the {p} letter of {w}?", "What is the {p} letter in {w}?", "Which letter is {p} in {w}?", "Give me the {p} letter of {w}.",
-    "Tell me the {p} letter of the word {w}.", "{w}: what is the {p} letter?", "Which is the {p} letter of the word {w}?",
-    "Name the {p} letter of {w}.",
-)  # fmt: skip
-UPPER = (
-    "Write {w} in capital letters.", "Put {w} in upper case.", "Convert {w} to uppercase.", "Uppercase {w}.",
-    "Write {w} in upper case.", "Make {w} all caps.", "Capitalise every letter of {w}.", "Turn {w} into capitals.",
-)  # fmt: skip
+COPY = phrasings(
+    """
+    Repeat the word {w}. | Say {w}. | Repeat after me: {w} | Copy this word: {w} | Write {w}. | Please say {w}. |
+    Repeat: {w} | Echo {w}. | Type the word {w}. | Say the word {w}.
+    """
+)
+SPELL = phrasings(
+    """
+    Spell {w}. | Spell the word {w}. | How do you spell {w}? | Can you spell {w}? | Spell out {w}. |
+    Spell {w} letter by letter. | Write {w} letter by letter. | What are the letters of {w}?
+    """
+)
+REVERSE = phrasings(
+    """
+    Reverse the word {w}. | Reverse {w}. | Write {w} backwards. | Spell {w} backwards. | What is {w} backwards? |
+    What is {w} reversed? | Turn the word {w} around. | Say {w} backwards. | Reverse the letters of {w}. |
+    Can you reverse {w}? | Give me {w} in reverse. | Write the word {w} in reverse order.
+    """
+)
+LENGTH = phrasings(
+    """
+    How many letters are in {w}? | How many letters does {w} have? | Count the letters in {w}. |
+    How long is the word {w}? | How many letters are in the word {w}? | Count the letters of the word {w}. |
+    What is the length of {w}? | How many letters has the word {w}? | Number of letters in {w}? | Letters in {w}?
+    """
+)
+OCCURRENCES = phrasings(
+    """
+    How many times does the letter {x} occur in {w}? | How many {x}'s are in {w}? |
+    How often is {x} in the word {w}? | Count the letter {x} in {w}. | How many times does {x} appear in {w}? |
+    How many {x} are there in {w}? | How many times is the letter {x} in the word {w}? | Count the {x}'s in {w}. |
+    How many letters {x} are in {w}?
+    """
+)
+AT = phrasings(
+    """
+    What is the {p} letter of {w}? | What is the {p} letter in {w}? | Which letter is {p} in {w}? |
+    Give me the {p} letter of {w}. | Tell me the {p} letter of the word {w}. | {w}: what is the {p} letter? |
+    Which is the {p} letter of the word {w}? | Name the {p} letter of {w}.
+    """
+)
+UPPER = phrasings(
+    """
+    Write {w} in capital letters. | Put {w} in upper case. | Convert {w} to uppercase. | Uppercase {w}. |
+    Write {w} in upper case. | Make {w} all caps. | Capitalise every letter of {w}. | Turn {w} into capitals.
+    """
+)
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
-OPERATIONS = ("copy", "spell", "reverse", "reverse", "reverse", "length", "length", "count", "count", "at", "at", "upper")
+OPERATIONS = (
+    "copy",
+    "spell",
+    "reverse",
+    "reverse",
+    "reverse",
+    "length",
+    "length",
+    "count",
+    "count",
+    "at",
+    "at",
+    "upper",
+)
 
 
 def spelled(word: str) -> str:
@@ -57,7 +85,8 @@ def letters(rng: random.Random, effort: Effort, longest: int) -> Exchange:
     operation = rng.choice(OPERATIONS)
     word = words.spelling_word(rng, longest)
     if operation not in ("count", "upper") and rng.random() < 0.25:
-        word = words.name(rng)[:longest]
+        name = words.name(rng)
+        word = name if name.isascii() and name.isalpha() and len(name) <= longest else word
     make = {
         "copy": _copy, "spell": _spell, "reverse": _reverse, "length": _length, "count": _count, "at": _at, "upper": _upper,
     }[operation]  # fmt: skip

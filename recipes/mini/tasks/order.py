@@ -4,37 +4,53 @@ from __future__ import annotations
 
 import random
 
-from ..conversation import Answer, Effort, Exchange, answered, phrase
-from .arithmetic import compare_digits, number
+from recipes.mini.conversation import Answer, Effort, Exchange, answered, phrase, phrasings
+from recipes.mini.tasks.arithmetic import compare_digits, number
 
-LARGER = (
-    "Which is larger, {a} or {b}?", "Which number is bigger: {a} or {b}?", "What is the larger of {a} and {b}?",
-    "Is {a} or {b} bigger?", "Compare {a} and {b}: which is larger?", "Which is more, {a} or {b}?", "{a} or {b}, which is greater?",
-    "Tell me the greater of {a} and {b}.", "Which of {a} and {b} is the bigger number?", "Which is higher, {a} or {b}?",
-)  # fmt: skip
-SMALLER = (
-    "Which is smaller, {a} or {b}?", "Which number is less: {a} or {b}?", "What is the smaller of {a} and {b}?",
-    "Is {a} or {b} smaller?", "Compare {a} and {b}: which is smaller?", "Which is less, {a} or {b}?", "{a} or {b}, which is lower?",
-    "Tell me the smaller of {a} and {b}.", "Which of {a} and {b} is the smaller number?", "Which is lower, {a} or {b}?",
-)  # fmt: skip
-MAXIMUM = (
-    "What is the largest of {l}?", "Which of these numbers is the biggest: {l}?", "Find the maximum of {l}.", "max of {l}",
-    "Largest number: {l}", "Which is the largest: {l}?", "Tell me the highest of {l}.", "Pick the largest number from {l}.",
-)  # fmt: skip
-MINIMUM = (
-    "What is the smallest of {l}?", "Which of these numbers is the smallest: {l}?", "Find the minimum of {l}.", "min of {l}",
-    "Smallest number: {l}", "Which is the smallest: {l}?", "Tell me the lowest of {l}.", "Pick the smallest number from {l}.",
-)  # fmt: skip
-ASCENDING = (
-    "Sort {l}.", "Sort these numbers: {l}.", "Put {l} in order.", "Order these numbers from smallest to largest: {l}.",
-    "Sort {l} in ascending order.", "Sort the numbers {l}.", "Arrange {l} from low to high.", "Can you sort {l}?",
-    "Sort the list {l} ascending.", "Put these numbers in increasing order: {l}",
-)  # fmt: skip
-DESCENDING = (
-    "Sort {l} in descending order.", "Order these numbers from largest to smallest: {l}.", "Sort {l} from high to low.",
-    "Arrange {l} from largest to smallest.", "Put these numbers in decreasing order: {l}", "Sort the list {l} descending.",
-    "Sort {l}, largest first.", "Put {l} in order, biggest first.",
-)  # fmt: skip
+LARGER = phrasings(
+    """
+    Which is larger, {a} or {b}? | Which number is bigger: {a} or {b}? | What is the larger of {a} and {b}? |
+    Is {a} or {b} bigger? | Compare {a} and {b}: which is larger? | Which is more, {a} or {b}? |
+    {a} or {b}, which is greater? | Tell me the greater of {a} and {b}. | Which of {a} and {b} is the bigger number? |
+    Which is higher, {a} or {b}?
+    """
+)
+SMALLER = phrasings(
+    """
+    Which is smaller, {a} or {b}? | Which number is less: {a} or {b}? | What is the smaller of {a} and {b}? |
+    Is {a} or {b} smaller? | Compare {a} and {b}: which is smaller? | Which is less, {a} or {b}? |
+    {a} or {b}, which is lower? | Tell me the smaller of {a} and {b}. | Which of {a} and {b} is the smaller number? |
+    Which is lower, {a} or {b}?
+    """
+)
+MAXIMUM = phrasings(
+    """
+    What is the largest of {l}? | Which of these numbers is the biggest: {l}? | Find the maximum of {l}. |
+    max of {l} | Largest number: {l} | Which is the largest: {l}? | Tell me the highest of {l}. |
+    Pick the largest number from {l}.
+    """
+)
+MINIMUM = phrasings(
+    """
+    What is the smallest of {l}? | Which of these numbers is the smallest: {l}? | Find the minimum of {l}. |
+    min of {l} | Smallest number: {l} | Which is the smallest: {l}? | Tell me the lowest of {l}. |
+    Pick the smallest number from {l}.
+    """
+)
+ASCENDING = phrasings(
+    """
+    Sort {l}. | Sort these numbers: {l}. | Put {l} in order. | Order these numbers from smallest to largest: {l}. |
+    Sort {l} in ascending order. | Sort the numbers {l}. | Arrange {l} from low to high. | Can you sort {l}? |
+    Sort the list {l} ascending. | Put these numbers in increasing order: {l}
+    """
+)
+DESCENDING = phrasings(
+    """
+    Sort {l} in descending order. | Order these numbers from largest to smallest: {l}. | Sort {l} from high to low. |
+    Arrange {l} from largest to smallest. | Put these numbers in decreasing order: {l} |
+    Sort the list {l} descending. | Sort {l}, largest first. | Put {l} in order, biggest first.
+    """
+)
 
 
 def order(rng: random.Random, effort: Effort, digits: int) -> Exchange:
@@ -66,9 +82,13 @@ def _compare(rng: random.Random, effort: Effort, a: int, b: int) -> Exchange:
         thinking = f"{left_text}, {right_text}: {compare_digits(left_text, right_text)}; {a} {sign} {b}."
     if effort == "high":
         turned = ">" if a < b else "<"
-        thinking += f" Check: {right_text}, {left_text}: {compare_digits(right_text, left_text)}; {b} {turned} {a}. So {right}."
+        thinking += (
+            f" Check: {right_text}, {left_text}: {compare_digits(right_text, left_text)}; {b} {turned} {a}. So {right}."
+        )
     final = f"{right} is {'larger' if larger else 'smaller'}."
-    return answered("order/compare", f"compare:{a}:{b}" if width > 1 else "", user, thinking, final, Answer("number", str(right)))
+    return answered(
+        "order/compare", f"compare:{a}:{b}" if width > 1 else "", user, thinking, final, Answer("number", str(right))
+    )
 
 
 def _listed(rng: random.Random, values: list[int]) -> str:
@@ -118,4 +138,6 @@ def _sort(rng: random.Random, effort: Effort, values: list[int], upwards: bool) 
             left.remove(value)
         thinking = " ".join(steps)
     final = ", ".join(map(str, ordered)) + "."
-    return answered("order/sort", "sort:" + ":".join(map(str, values)), user, thinking, final, Answer("numbers", final[:-1]))
+    return answered(
+        "order/sort", "sort:" + ":".join(map(str, values)), user, thinking, final, Answer("numbers", final[:-1])
+    )
