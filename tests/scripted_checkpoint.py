@@ -1,4 +1,4 @@
-"""A checkpoint whose weights are set by hand, so that a real network says a given text. The command line is tested on it.
+"""A checkpoint whose weights are set by hand, so that a real network says a given text: for tests of the command line.
 
 Each token's embedding is a direction of its own, and the unembedding maps it to the token that follows in the script.
 One attention head, looking at all tokens alike, notices whether the reasoning is over; that decides where a token that
