@@ -57,7 +57,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, rows: Rows, *, sca
     padded = rows.padded
     heads, head_dim = q.shape[1:]
     sequences, queries = padded.query.shape
-    exact = _wide(sinks) / scale
+    exact = sinks.to(torch.promote_types(q.dtype, torch.float32)) / scale
     rounded = exact.to(q.dtype)
     sink = torch.stack((rounded, (exact - rounded).to(q.dtype)), dim=-1)[None, :, None]
     query = torch.cat((_take(q, padded.query).transpose(1, 2), sink.expand(sequences, heads, queries, 2)), dim=-1)
