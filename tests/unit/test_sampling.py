@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ossature.engine.sampling import SamplingParams, distribution, sample, uniform
@@ -172,7 +172,6 @@ def test_parameters_do_not_change_with_what_they_were_made_from():
 finite_logits = st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=60)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     finite_logits,
     st.floats(0.05, 5),
@@ -187,11 +186,10 @@ def test_every_draw_is_an_id_that_the_distribution_keeps(values, temperature, to
     kept = distribution(logits, params)
     drawn = sample(logits, params, seed=seed, step=step)
     assert kept[drawn] > 0
-    assert kept[int(torch.argmax(logits))] > 0
+    assert kept.max() == distribution(logits, SamplingParams(temperature=temperature)).max()
     assert drawn == sample(logits, params, seed=seed, step=step)
 
 
-@settings(max_examples=200, deadline=None)
 @given(finite_logits, st.floats(0.01, 1))
 def test_top_p_keeps_a_smallest_set_of_that_mass(values, top_p):
     kept = distribution(logits_of(*values), SamplingParams(top_p=top_p))
