@@ -110,7 +110,7 @@ def phrase(rng: random.Random, templates: Sequence[str], /, **slots: object) -> 
     elif liberty < 0.26 and sentence and capital and "lease" not in text:
         text = f"Please tell me: {lowered}" if text[-1] == "?" else f"Please {lowered}"
     elif liberty < 0.28:
-        text = rng.choice(("Hi! ", "Hello. ", "Hey, ", "Question: ")) + text
+        text = rng.choice(("Hi! ", "Hello. ", "Hey! ", "Question: ")) + text
     return text.format(**slots)
 
 

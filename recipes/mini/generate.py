@@ -134,7 +134,9 @@ def _make(rng: random.Random, task: str, effort: Effort, stage: Stage, split: Sp
 def _earlier(rng: random.Random, exchange: Exchange, stage: Stage, split: Split) -> list[Message]:
     """Earlier turns on other subjects: one in about a tenth of the samples, a long chat in one of seventy."""
     chance = rng.random()
-    turns = 0 if stage == "A" or chance > 0.11 else 1 if chance > 0.014 else rng.randint(2, 3 if exchange.tools else 5)
+    turns = 0
+    if stage != "A" and chance < 0.11:
+        turns = 1 if chance > 0.014 else rng.randint(2, 3) if exchange.tools else rng.randint(3, 6)
     subjects = ["letters", "talk", "order", "table"]
     if exchange.task.startswith(("arithmetic", "order", "letters", "talk", "table")):
         subjects += ["recall", "recall"]

@@ -1,8 +1,8 @@
 """The vocabulary of `mini`: byte-level BPE without merges, whose ids are the 256 bytes and whole pieces of text.
 
-A piece (a word with the space before it, a run of punctuation, a fixed sentence of the harmony skeleton) is one id if it
-is in the vocabulary, and falls to its bytes if it is not. So the skeleton costs few ids, and any word that was not chosen
-is spelled out, which is how the model can copy, reverse and recall words that it has never seen.
+A piece (a word with the space before it, a run of punctuation, a fixed sentence of the harmony skeleton) is one id if
+it is in the vocabulary, and falls to its bytes if it is not. So the skeleton costs few ids, and any word that was not
+chosen is spelled out, which is how the model can copy, reverse and recall words that it has never seen.
 
 `python -m recipes.mini.tokenizer DIRECTORY` writes tokenizer.json, tokenizer_config.json and special_tokens_map.json.
 """
@@ -25,7 +25,8 @@ from recipes.mini.tasks.table import COLUMNS
 
 SIZE = 1024
 SPECIAL = (
-    "<|startoftext|>", "<|endoftext|>", "<|return|>", "<|constrain|>", "<|channel|>", "<|start|>", "<|end|>", "<|message|>", "<|call|>",
+    "<|startoftext|>", "<|endoftext|>", "<|return|>", "<|constrain|>", "<|channel|>", "<|start|>", "<|end|>",
+    "<|message|>", "<|call|>",
 )  # fmt: skip
 SKELETON = (
     r"You are ChatGPT, a large language model trained by OpenAI\.\nKnowledge cutoff: 2024-06",

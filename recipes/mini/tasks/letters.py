@@ -59,20 +59,6 @@ UPPER = phrasings(
     """
 )
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
-OPERATIONS = (
-    "copy",
-    "spell",
-    "reverse",
-    "reverse",
-    "reverse",
-    "length",
-    "length",
-    "count",
-    "count",
-    "at",
-    "at",
-    "upper",
-)
 
 
 def spelled(word: str) -> str:
@@ -82,15 +68,12 @@ def spelled(word: str) -> str:
 
 def letters(rng: random.Random, effort: Effort, longest: int) -> Exchange:
     """One task about a word of at most `longest` letters."""
-    operation = rng.choice(OPERATIONS)
+    operation = rng.choices(tuple(_OPERATIONS), (1, 1, 3, 2, 2, 2, 1))[0]
     word = words.spelling_word(rng, longest)
     if operation not in ("count", "upper") and rng.random() < 0.25:
         name = words.name(rng)
         word = name if name.isascii() and name.isalpha() and len(name) <= longest else word
-    make = {
-        "copy": _copy, "spell": _spell, "reverse": _reverse, "length": _length, "count": _count, "at": _at, "upper": _upper,
-    }[operation]  # fmt: skip
-    return make(rng, effort, word)
+    return _OPERATIONS[operation](rng, effort, word)
 
 
 def _ask(rng: random.Random, templates: tuple[str, ...], word: str, **slots: object) -> str:
@@ -176,3 +159,14 @@ def _upper(rng: random.Random, effort: Effort, word: str) -> Exchange:
     if effort == "high":
         thinking += " Check: " + ",".join(f"{one}{one.upper()}" for one in word) + "."
     return _done("upper", word, _ask(rng, UPPER, word), thinking, word.upper(), Answer("exact", word.upper()))
+
+
+_OPERATIONS = {
+    "copy": _copy,
+    "spell": _spell,
+    "reverse": _reverse,
+    "length": _length,
+    "count": _count,
+    "at": _at,
+    "upper": _upper,
+}

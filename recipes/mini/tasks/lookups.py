@@ -17,7 +17,7 @@ Draw = Callable[[random.Random], str]
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """A family of functions. `w` is the word that is looked up, `v` what is found; `second` a field some also return."""
+    """A family of functions: `w` is the word looked up, `v` what is found, `second` a field that some also return."""
 
     family: str
     names: tuple[str, ...]
@@ -79,7 +79,8 @@ LOOKUPS = (
         ask=phrasings(
             """
             What time is it in {w}? | Tell me the time in {w}. | What is the time in {w}? | Time in {w}? |
-            What's the time in {w}? | Do you know what time it is in {w}? | I need the time in {w}. | Check the time in {w}.
+            What's the time in {w}? | Do you know what time it is in {w}? | I need the time in {w}. |
+            Check the time in {w}.
             """
         ),
         do="get the time in {w}",

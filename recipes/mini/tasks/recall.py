@@ -17,8 +17,9 @@ __all__ = ["recall", "telling"]
 
 DISTRACTIONS = phrasings(
     """
-    The weather is fine. | It is late. | The shop is closed today. | There is a lot of noise outside. | Dinner is at seven. |
-    Everybody is here. | The sun is out. | The train was late. | We are all happy. | It is raining.
+    The weather is fine. | It is late. | The shop is closed today. | There is a lot of noise outside. |
+    Dinner is at seven. | Everybody is here. | The sun is out. | The train was late. | We are all happy. |
+    It is raining.
     """
 )
 OPENINGS = ("", "", "", "", "Remember this. ", "Here are some facts. ", "Facts: ", "Read this. ", "Please remember: ")

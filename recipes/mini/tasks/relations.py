@@ -48,10 +48,11 @@ HAS = Relation(
     value=words.colour,
     ask=phrasings(
         """
-        Which {o} does {n} have? | What {o} does {n} have? | What colour is {n}'s {o}? | What is the colour of {n}'s {o}? |
-        Which {o} is {n}'s? | What color {o} does {n} have? | Which {o} has {n} got? | Tell me which {o} {n} has. |
-        What does {n} have? | {n} has which {o}? | Say which {o} {n} has. | Which colour {o} does {n} have? |
-        Which {o} does {n} have? | Which {o} belongs to {n}? | Do you know which {o} {n} has?
+        Which {o} does {n} have? | What {o} does {n} have? | What colour is {n}'s {o}? |
+        What is the colour of {n}'s {o}? | Which {o} is {n}'s? | What color {o} does {n} have? |
+        Which {o} has {n} got? | Tell me which {o} {n} has. | What does {n} have? | {n} has which {o}? |
+        Say which {o} {n} has. | Which colour {o} does {n} have? | Which {o} belongs to {n}? |
+        Do you know which {o} {n} has?
         """
     ),
     ask_back=phrasings(
@@ -68,9 +69,9 @@ LIVES = Relation(
     value=_listed(words.CITIES, capital=True),
     ask=phrasings(
         """
-        Where does {n} live? | In which city does {n} live? | Which city does {n} live in? | What city does {n} live in? |
-        Where is {n}'s home? | Tell me where {n} lives. | What is {n}'s city? | {n} lives where? |
-        Do you know where {n} lives? | What is the home of {n}?
+        Where does {n} live? | In which city does {n} live? | Which city does {n} live in? |
+        What city does {n} live in? | Where is {n}'s home? | Tell me where {n} lives. | What is {n}'s city? |
+        {n} lives where? | Do you know where {n} lives? | What is the home of {n}?
         """
     ),
     ask_back=phrasings(
@@ -112,8 +113,8 @@ ABOUT_PEOPLE = (
         value=_number(1, 99),
         ask=phrasings(
             """
-            Which room is {n} in? | What room is {n} in? | Where is {n}? | In which room is {n}? | In what room is {n}? |
-            Tell me the room of {n}. | What is {n}'s room? | What is the number of {n}'s room?
+            Which room is {n} in? | What room is {n} in? | Where is {n}? | In which room is {n}? |
+            In what room is {n}? | Tell me the room of {n}. | What is {n}'s room? | What is the number of {n}'s room?
             """
         ),
         ask_back=phrasings(
@@ -177,8 +178,8 @@ ABOUT_PEOPLE = (
         value=_number(2, 99),
         ask=phrasings(
             """
-            How old is {n}? | What is {n}'s age? | What age is {n}? | Tell me how old {n} is. | What is the age of {n}? |
-            Do you know how old {n} is? | {n} is how old? | Say how old {n} is.
+            How old is {n}? | What is {n}'s age? | What age is {n}? | Tell me how old {n} is. |
+            What is the age of {n}? | Do you know how old {n} is? | {n} is how old? | Say how old {n} is.
             """
         ),
         ask_back=phrasings(
@@ -220,9 +221,9 @@ ABOUT_THINGS = (
         value=words.colour,
         ask=phrasings(
             """
-            What colour is the {n}? | What color is the {n}? | What is the colour of the {n}? | Which colour is the {n}? |
-            Tell me the colour of the {n}. | Which colour does the {n} have? | The {n} is which colour? |
-            Say the colour of the {n}.
+            What colour is the {n}? | What color is the {n}? | What is the colour of the {n}? |
+            Which colour is the {n}? | Tell me the colour of the {n}. | Which colour does the {n} have? |
+            The {n} is which colour? | Say the colour of the {n}.
             """
         ),
         ask_back=phrasings("What is {v}? | Which thing is {v}? | Tell me what is {v}. | What thing is {v}?"),
@@ -232,9 +233,9 @@ ABOUT_THINGS = (
         value=_number(1, 999),
         ask=phrasings(
             """
-            How much does the {n} cost? | What does the {n} cost? | What is the price of the {n}? | How much is the {n}? |
-            Tell me the price of the {n}. | What is the cost of the {n}? | The {n} costs how much? |
-            Say what the {n} costs.
+            How much does the {n} cost? | What does the {n} cost? | What is the price of the {n}? |
+            How much is the {n}? | Tell me the price of the {n}. | What is the cost of the {n}? |
+            The {n} costs how much? | Say what the {n} costs.
             """
         ),
         ask_back=phrasings(
@@ -269,7 +270,10 @@ ABOUT_ME = (
         fact="My favourite colour is {v}.",
         value=words.colour,
         ask=phrasings(
-            "What is my favourite colour? | Which colour is my favourite? | Tell me my favourite colour. | What's my favourite colour?"
+            """
+            What is my favourite colour? | Which colour is my favourite? |
+            Tell me my favourite colour. | What's my favourite colour?
+            """
         ),
         told="Your favourite colour is {v}.",
     ),

@@ -42,10 +42,10 @@ class Parameter:
 
 USE = phrasings(
     """
-    Use the {tool} tool to {do}. | Use {tool} to {do}. | Use the {tool} to {do}. | Call {tool} to {do}. | {Do} with {tool}. |
-    {Do} using the {tool} tool. | Please use the {tool} tool: {do}. | With the {tool} tool, {do}. | Let {tool} {do}. |
-    Use the tool {tool} and {do}. | Please use {tool} to {do}. | Can you use {tool} to {do}? | {Do}. Use {tool}. |
-    I want you to use {tool} to {do}. | Use the {tool} function to {do}.
+    Use the {tool} tool to {do}. | Use {tool} to {do}. | Use the {tool} to {do}. | Call {tool} to {do}. |
+    {Do} with {tool}. | {Do} using the {tool} tool. | Please use the {tool} tool: {do}. | With the {tool} tool, {do}. |
+    Let {tool} {do}. | Use the tool {tool} and {do}. | Please use {tool} to {do}. | Can you use {tool} to {do}? |
+    {Do}. Use {tool}. | I want you to use {tool} to {do}. | Use the {tool} function to {do}.
     """
 )
 ASIDE = (
