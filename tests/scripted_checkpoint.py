@@ -53,7 +53,7 @@ def write_scripted(directory: Path, text: str = ANSWER, *, context: int = 4096, 
     script = Script.of(text)
     tokenizer = _tokenizer(sorted(set(script.pieces) - set(SPECIAL)))
     vocabulary = tokenizer.get_vocab()
-    ids = [vocabulary[piece.replace(" ", "Ġ")] for piece in script.pieces]
+    ids = [vocabulary[_spelled(piece)] for piece in script.pieces]
     size = len(vocabulary)
     config = ModelConfig(
         vocab_size=size,
@@ -84,14 +84,18 @@ def write_scripted(directory: Path, text: str = ANSWER, *, context: int = 4096, 
 def _tokenizer(words: list[str]) -> Tokenizer:
     """The 256 bytes, the words of the script whole, and the control tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {
-        token: id_ for id_, token in enumerate([*alphabet, *(w.replace(" ", "Ġ") for w in words if len(w) > 1)])
-    }
+    tokens = dict.fromkeys([*alphabet, *map(_spelled, words)])
+    vocabulary = {token: id_ for id_, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocabulary, [], ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     return tokenizer
+
+
+def _spelled(text: str) -> str:
+    """Text in the characters that byte-level BPE uses for its bytes."""
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)[0][0]
 
 
 def _weights(config: ModelConfig, script: Script, ids: list[int]) -> dict[str, tuple[str, NDArray[np.generic]]]:

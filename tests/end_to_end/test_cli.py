@@ -82,6 +82,14 @@ def test_a_closed_stdin_is_no_prompt_and_no_error(model):
     assert done.stdout == b"It is 95\n"
 
 
+def test_an_answer_never_fails_on_where_it_goes(model, tmp_path):
+    directory = write_scripted(tmp_path / "cafe", "<|channel|>final<|message|>café 漢<|return|>")
+    assert ossature("run", "-m", str(directory), "x", PYTHONIOENCODING="latin-1").stdout == "café ?\n".encode("latin-1")
+    line = subprocess.list2cmdline(command("run", "-m", model, "x"))
+    done = subprocess.run(["sh", "-c", f"{line} 2>&-"], capture_output=True, env=environment(), check=False)
+    assert (done.returncode, done.stdout) == (0, b"It is 95\n")
+
+
 def test_wrong_use_and_failure_have_their_exit_codes_and_one_line(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     for arguments, code in ((["run", "--nonsense"], 2), (["run"], 2), (["run", "-m", str(tmp_path), "x"], 1)):

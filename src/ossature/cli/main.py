@@ -7,7 +7,8 @@ traceback.
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from io import TextIOWrapper
+from typing import Annotated, TextIO
 
 import typer
 
@@ -59,6 +60,7 @@ def _start(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code."""
+    _prepare_streams()
     try:
         arguments = sys.argv[1:] if arguments is None else list(arguments)
         code: object = app(args=arguments, prog_name="ossature", standalone_mode=False)
@@ -74,6 +76,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _prepare_streams() -> None:
+    """Let no answer fail on where it goes: a closed stream takes nothing, a narrow encoding shows ?."""
+    for name in ("stdout", "stderr"):
+        stream: TextIO | None = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # it stays open as long as the process
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _fail(text: str, code: int) -> int:
