@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.models.gpt_oss import modeling_gpt_oss as eager
 
 from ossature import mxfp4
@@ -134,12 +134,12 @@ def eager_attention(case: Sequences, sinks: Tensor, scale: float) -> Tensor:
     layer: Any = SimpleNamespace(num_key_value_groups=HEADS // KV_HEADS, sinks=sinks, training=False)
     out: list[Tensor] = []
     for q, k, v in zip(case.q.split(case.queries), case.k, case.v, strict=True):
-        key = torch.arange(len(k))
-        query = key[len(k) - len(q) :, None]
-        hidden = (key > query) | ((key <= query - case.rows.window) if case.rows.window else False)
+        at = torch.arange(len(k))
+        now = at[len(k) - len(q) :, None]
+        hidden = (at > now) | ((at <= now - case.rows.window) if case.rows.window else False)
         mask = torch.zeros(hidden.shape, dtype=q.dtype).masked_fill(hidden, torch.finfo(q.dtype).min)
-        heads_first = [t.transpose(0, 1)[None] for t in (q, k, v)]
-        out.append(eager.eager_attention_forward(layer, *heads_first, mask[None, None], scaling=scale)[0][0])
+        query, key, value = (t.transpose(0, 1)[None] for t in (q, k, v))
+        out.append(eager.eager_attention_forward(layer, query, key, value, mask[None, None], scaling=scale)[0][0])
     return torch.cat(out)
 
 
@@ -190,8 +190,8 @@ def test_attention_with_large_sinks_and_scores(
 @pytest.mark.op("attention")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_share_of_the_sink_is_as_exact_as_the_activations(backend: ModuleType, dtype: torch.dtype) -> None:
-    # One key of score s against a sink S: the output is v · e^s / (e^s + e^S). With every v = 1 it is that share. A sink
-    # rounded after it was divided by a scale such as 1/√24 would be off by 0.04 at 20, the share by 4 %.
+    # One key of score s against a sink S: the output is v · e^s / (e^s + e^S). With every v = 1 it is that share. A
+    # sink rounded after it was divided by a scale such as 1/√24 would be off by 0.04 at 20, the share by 4 %.
     q, k, v = torch.zeros(1, HEADS, 24), torch.zeros(1, KV_HEADS, 24), torch.ones(1, KV_HEADS, 24)
     rows = Rows(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), torch.zeros(1, 1).int(), 1, 0)
     sinks = torch.tensor([-20.0, -1.0, 0.0, 3.0, 10.0, 19.875])
@@ -227,7 +227,7 @@ class Bank:
     dense: tuple[ExpertMatrix, ExpertMatrix]
     size: int
 
-    def eager(self, dtype: torch.dtype) -> eager.GptOssExperts:
+    def eager(self, dtype: torch.dtype) -> nn.Module:
         (gate_up, down), (up_bias, down_bias) = (m.weight for m in self.dense), (m.bias for m in self.dense)
         assert gate_up is not None
         assert down is not None

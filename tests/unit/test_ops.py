@@ -1,6 +1,7 @@
 """The operations on numbers that can be checked by hand, what they refuse, and where rows are stored."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -33,8 +34,7 @@ def own_rows(tokens: int, window: int = 0) -> Rows:
         (7.0, 8.0, 7 / (1 + math.exp(-11.914)) * 8),
     ],
 )
-def test_swiglu_of_single_numbers(swiglu: object, gate: float, up: float, expected: float) -> None:
-    assert callable(swiglu)
+def test_swiglu_of_single_numbers(swiglu: Callable[..., Tensor], gate: float, up: float, expected: float) -> None:
     pair = torch.tensor([[gate, up]], dtype=torch.float64)
     assert swiglu(pair, alpha=ALPHA, limit=LIMIT).item() == pytest.approx(expected, rel=1e-12)
 
@@ -46,8 +46,7 @@ def test_swiglu_reads_gates_from_even_columns_and_the_linear_branch_from_odd_one
 
 @pytest.mark.parametrize("attention", [grad.attention, reference.attention], ids=["torch", "reference"])
 @pytest.mark.parametrize(("score", "sink"), [(0.0, 0.0), (1.5, -2.0), (-30.0, 4.0), (25.0, 24.0)])
-def test_one_key_shares_the_softmax_with_the_sink(attention: object, score: float, sink: float) -> None:
-    assert callable(attention)
+def test_one_key_shares_the_softmax_with_the_sink(attention: Callable[..., Tensor], score: float, sink: float) -> None:
     scale = 0.5  # q · k · scale = score
     q = torch.tensor([[[score / scale, 0.0]]], dtype=torch.float64)
     k = torch.tensor([[[1.0, 0.0]]], dtype=torch.float64)
@@ -143,8 +142,7 @@ def test_backends_names_every_operation_once_with_a_reason() -> None:
         ("experts", lambda: _experts(torch.ones(3, 1))),
     ],
 )
-def test_shapes_that_do_not_go_together_are_named(op: str, call: object) -> None:
-    assert callable(call)
+def test_shapes_that_do_not_go_together_are_named(op: str, call: Callable[[], Tensor]) -> None:
     with pytest.raises(ShapeError, match=rf"^{op}: these shapes do not go together: .*\(3, |^{op}: .*\(8,"):
         call()
 
