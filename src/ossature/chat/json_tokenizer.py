@@ -1,5 +1,6 @@
 """A `tokenizer.json` read with the library `tokenizers`: byte-level BPE whose text never yields a special token."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from tokenizers import decoders, models
 from ossature.errors import ConfigError
 
 __all__ = ["JsonTokenizer", "read"]
+
+_CONTROL = re.compile(r"<\|\w+\|>")  # means something to the model even where the file does not call it special
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,8 @@ def read(file: Path) -> JsonTokenizer:
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True  # the library's name for: special tokens in a text are text
     added = tokenizer.get_added_tokens_decoder()
-    special = {token.content: id_ for id_, token in added.items() if token.special}
-    token_bytes = {id_: token.content.encode() for id_, token in added.items() if not token.special}
+    special = {token.content: id_ for id_, token in added.items() if token.special or _CONTROL.fullmatch(token.content)}
+    token_bytes = {id_: token.content.encode() for id_, token in added.items() if token.content not in special}
     byte_of = _byte_of_character()
     for text, id_ in tokenizer.get_vocab(with_added_tokens=False).items():
         if id_ not in added:

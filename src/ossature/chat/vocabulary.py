@@ -13,7 +13,7 @@ from importlib import resources
 
 from ossature.errors import ConfigError
 
-__all__ = ["SPECIAL", "SPLIT_PATTERN", "VOCAB_SIZE", "pack", "published_file", "tokens_in_rank_order"]
+__all__ = ["SPECIAL", "SPLIT_PATTERN", "VOCAB_SIZE", "pack", "published_file", "tokens_in_rank_order", "unpack"]
 
 PUBLISHED_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 RANKS = 199_998
@@ -62,7 +62,11 @@ def pack(published: bytes) -> bytes:
 
 def tokens_in_rank_order() -> list[bytes]:
     """The 199,998 tokens; the index is the rank and the id. Raises ConfigError if the bundled file is damaged."""
-    packed = (resources.files("ossature") / "data" / "o200k_harmony.xz").read_bytes()
+    return unpack((resources.files("ossature") / "data" / "o200k_harmony.xz").read_bytes())
+
+
+def unpack(packed: bytes) -> list[bytes]:
+    """The tokens in rank order. Raises ConfigError unless they make the published file, by its sha256."""
     try:
         unpacked = memoryview(lzma.decompress(packed))
     except lzma.LZMAError as error:
