@@ -109,6 +109,15 @@ def test_a_reader_that_leaves_ends_the_run_quietly(endless):
         assert process.wait(timeout=60) != 0
 
 
+def test_a_full_disk_is_one_line_and_not_a_traceback(model):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command("info", model), stdout=full, stderr=subprocess.PIPE, env=environment(), check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"ossature: error: the output cannot be written: No space left on device\n"
+
+
 def test_ctrl_c_ends_a_run_with_130_and_no_traceback(endless):
     with subprocess.Popen(
         command("run", "-m", endless, "x"),

@@ -4,6 +4,7 @@
 traceback.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ Try next:
   ossature info                       what this machine computes with, and why
   ossature run -m DIRECTORY "…"       the same with a gpt-oss checkpoint
 """
+
+_OUTPUT_IS_GONE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 app = typer.Typer(
     name="ossature",
@@ -71,10 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.format_message().rstrip('.')}. `{path} --help` lists what it takes.", error.exit_code)
     except OssatureError as error:
         return _fail(str(error), 1)
-    except BrokenPipeError:
-        # The reader of our output has left. Its end is gone, so nothing may be flushed into it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except OSError as error:
+        if error.errno not in _OUTPUT_IS_GONE:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at exit
+        reader_left = error.errno == errno.EPIPE
+        return 1 if reader_left else _fail(f"the output cannot be written: {error.strerror}", 1)
     return code if isinstance(code, int) else 0
 
 

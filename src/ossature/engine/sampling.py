@@ -171,6 +171,6 @@ def _check_logits(logits: torch.Tensor, step: int) -> None:
         )
     wrong = int((torch.isnan(logits) | (logits == math.inf)).sum())
     raise CheckpointError(
-        f"new token {step}: {wrong} of {logits.numel()} logits are NaN or infinite. The weights hold values that are "
-        "not numbers, or overflow; `ossature info MODEL --verify` looks for them."
+        f"new token {step}: {wrong} of {logits.numel()} logits are NaN or infinite. The weights are damaged, or "
+        "their products overflow: compare the files with the published hashes, and try dtype float32."
     )
