@@ -1,18 +1,14 @@
-"""Conversations become batches: rendered in a process of their own, grouped by length, about equal in tokens."""
+"""Conversations become batches: rendered, grouped by length, about equal in tokens."""
 
 import itertools
-import queue
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
 
-from ossature.chat import Tokenizer, load_tokenizer, render_training
-
-from .conversation import Conversation
-from .generate import generate
+from ossature.chat import Tokenizer, render_training
+from recipes.mini.conversation import Conversation
+from recipes.mini.generate import Stage as Curriculum
+from recipes.mini.generate import generate
 
 __all__ = ["Row", "Stage", "batches", "render_row"]
 
@@ -31,7 +27,7 @@ class Row:
 class Stage:
     """A part of the curriculum: which mixture of tasks, up to which share of all batches (exclusive)."""
 
-    name: str
+    name: Curriculum
     until: float
 
 
@@ -48,37 +44,28 @@ def render_row(conversation: Conversation, tokenizer: Tokenizer) -> Row:
 
 
 def batches(
-    tokenizer: Path, *, seed: int, tokens: int, count: int, stages: tuple[Stage, ...]
+    tokenizer: Tokenizer,
+    *,
+    seed: int,
+    tokens: int,
+    count: int,
+    stages: tuple[Stage, ...],
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[str, list[Row]]]:
-    """`count` batches of about `tokens` tokens, each with the name of its stage. The same seed gives the same ones."""
-    context = get_context("spawn")
-    channel = context.Queue(maxsize=64)
-    producer = context.Process(target=_produce, args=(channel, tokenizer, seed, tokens, count, stages), daemon=True)
-    producer.start()
-    for _ in range(count):
-        while True:
-            try:
-                yield channel.get(timeout=5)
-                break
-            except queue.Empty:
-                if not producer.is_alive():
-                    message = f"the data process ended with exit code {producer.exitcode}"
-                    raise RuntimeError(message) from None
-    producer.join()
+    """`count` batches of about `tokens` tokens, each with the name of its stage. The same seed gives the same ones.
 
-
-def _produce(channel: Any, directory: Path, seed: int, tokens: int, count: int, stages: tuple[Stage, ...]) -> None:
-    tokenizer = load_tokenizer(directory)
-    shuffle = random.Random(seed)
-    index = itertools.count()
+    share   (rank, of how many): this worker's part of the conversations, all different
+    """
+    rank, workers = share
+    shuffle = random.Random(f"{seed}/{rank}")
+    index = itertools.count(rank, workers)
     made = 0
     while made < count:
         stage = next(stage.name for stage in stages if made < stage.until * count)
         pool = [render_row(generate(seed, next(index), stage=stage), tokenizer) for _ in range(_POOL)]
-        groups = _grouped(pool, tokens)
+        groups = _grouped(pool, tokens)[: count - made]
         shuffle.shuffle(groups)
-        for group in groups[: count - made]:
-            channel.put((stage, group))
+        yield from ((stage, group) for group in groups)
         made += len(groups)
 
 

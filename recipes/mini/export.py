@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ossature import mxfp4
-from ossature.checkpoint import write_checkpoint
 from ossature.chat import load_tokenizer
+from ossature.checkpoint import write_checkpoint
 from ossature.config import ModelConfig
-
-from .train import config_for
+from recipes.mini.train import config_for
 
 __all__ = ["export", "main"]
 

@@ -1,8 +1,9 @@
 """Train `mini` from scratch: `python -m recipes.mini.train --out DIR`, then `recipes.mini.export`.
 
-One process computes, one makes the data. Every `--save-every` steps the state is written whole; the same command goes
-on from it. `metrics.jsonl` gets a line a hundred steps and, at each save, the share of held-out conversations whose
-every learned token the model would choose itself (so greedy decoding writes exactly that text).
+Workers of one thread each compute the gradients of their own conversations and go on with the mean. Every
+`--save-every` steps the state is written whole; the same command goes on from it. `metrics.jsonl` gets a line a hundred
+steps and, at each save, the share of held-out conversations whose every learned token the model would choose itself
+(so greedy decoding writes exactly that text).
 """
 
 import argparse
@@ -14,39 +15,52 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from ossature.chat import Tokenizer, load_tokenizer
 from ossature.config import ModelConfig
 from ossature.model import Batch, Capture, Site, Transformer
+from recipes.mini.architecture import initialise, mini_config
+from recipes.mini.batches import Row, Stage, batches, render_row
+from recipes.mini.conversation import Conversation
+from recipes.mini.generate import generate
+from recipes.mini.rounding import round_experts
 
-from .architecture import initialise, mini_config
-from .batches import Row, Stage, batches, render_row
-from .generate import generate
-from .rounding import round_experts
-
-STAGES = (Stage("A", 0.15), Stage("B", 0.50), Stage("C", 1.0))
+STAGES = (Stage("A", 0.10), Stage("B", 0.40), Stage("C", 1.0))
 ROUND_FROM = 0.85  # share of the steps after which the experts are read rounded to MXFP4
 PROMPT_WEIGHT = {"A": 0.1}  # of tokens that are not the model's own: early on, what repeats in prompts teaches copying
+HELD_OUT = 480  # conversations in the curve
 BALANCE_WEIGHT = 0.01  # of the loss that keeps all experts in use
 
 
 def main() -> None:
     """Read the options and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("recipes/mini/run"), help="holds tokenizer.json; gets state.pt")
+    parser.add_argument(
+        "--out", type=Path, default=Path("recipes/mini/run"), help="holds tokenizer.json; gets state.pt"
+    )
     parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--batch-tokens", type=int, default=4096)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--workers", type=int, default=2, help="processes; one a core")
+    parser.add_argument("--batch-tokens", type=int, default=4096, help="of all workers together")
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--save-every", type=int, default=250)
+    parser.add_argument("--save-every", type=int, default=500)
     parser.add_argument("--stop-at", type=int, help="end after this step of the full schedule")
     train(parser.parse_args())
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train to the last step, from the saved state if there is one."""
+    """Train to the last step on all workers, from the saved state if there is one."""
+    torch.multiprocessing.start_processes(_worker, args=(options,), nprocs=options.workers, start_method="spawn")
+
+
+def _worker(rank: int, options: argparse.Namespace) -> None:
+    """One process of `options.workers`, with one thread: two of them do a third more than one with two threads."""
+    torch.set_num_threads(1)
+    meeting = f"file://{(options.out / 'meeting').absolute()}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.workers)
     tokenizer = load_tokenizer(options.out)
     model = Transformer(config_for(tokenizer), dtype=torch.float32)
     initialise(model, options.seed)
@@ -61,13 +75,16 @@ def train(options: argparse.Namespace) -> None:
         optimizer.load_state_dict(saved["optimizer"])
     if done >= rounding_from:
         round_experts(model)
-    held_out = [(c, render_row(c, tokenizer)) for c in (generate(7, i, split="heldout", stage="C") for i in range(1200))]
 
     stream = batches(
-        options.out, seed=options.seed, tokens=options.batch_tokens, count=options.steps, stages=STAGES
+        tokenizer,
+        seed=options.seed,
+        tokens=options.batch_tokens // options.workers,
+        count=options.steps,
+        stages=STAGES,
+        share=(rank, options.workers),
     )
-    began = time.monotonic() - seconds
-    losses: list[float] = []
+    report = _Report(options, tokenizer, began=time.monotonic() - seconds) if rank == 0 else None
     for step, (stage, rows) in enumerate(stream):
         if step < done:
             continue
@@ -77,29 +94,60 @@ def train(options: argparse.Namespace) -> None:
             group["lr"] = options.learning_rate * _schedule(step, options.steps)
         loss = _loss(model, rows, PROMPT_WEIGHT.get(stage, 0.0))
         loss.backward()
+        _average_gradients(model, options.workers)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if not torch.isfinite(norm):
             raise SystemExit(f"step {step}: the gradient is {norm}; lower --learning-rate and start again from {state}")
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
-        tokens += sum(len(row.ids) for row in rows)
+        tokens += options.workers * sum(len(row.ids) for row in rows)
         done = step + 1
-        line: dict[str, object] = {
-            "step": done, "stage": stage, "tokens": tokens, "seconds": round(time.monotonic() - began, 1),
-        }  # fmt: skip
-        if done % 100 == 0:
-            line["loss"] = round(sum(losses) / len(losses), 5)
-            losses.clear()
-        if done % options.save_every == 0 or done == options.steps:
-            line["held_out"] = _held_out(model, held_out)
-            _save(state, model, optimizer, done, time.monotonic() - began, tokens)
-        if len(line) > 4:
-            print(json.dumps(line), flush=True)
-            with (options.out / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+        save = done % options.save_every == 0 or done in (options.steps, options.stop_at)
+        if report is not None:
+            report.step(done, stage, tokens, loss.item(), model if save else None)
+            if save:
+                _save(state, model, optimizer, done, time.monotonic() - report.began, tokens)
+        if save:
+            dist.barrier()  # the others wait for the report, and nobody runs ahead of the saved state
         if done == options.stop_at:
             break
+    dist.destroy_process_group()
+
+
+class _Report:
+    """Prints and keeps a line every hundred steps: loss, time, and at a save the held-out accuracy."""
+
+    def __init__(self, options: argparse.Namespace, tokenizer: Tokenizer, began: float) -> None:
+        self.began = began
+        self.file = options.out / "metrics.jsonl"
+        self.losses: list[float] = []
+        conversations = (generate(options.seed, index, split="heldout") for index in range(HELD_OUT))
+        rendered = [(conversation, render_row(conversation, tokenizer)) for conversation in conversations]
+        self.held_out = sorted(rendered, key=lambda pair: len(pair[1].ids))
+
+    def step(self, step: int, stage: str, tokens: int, loss: float, model: Transformer | None) -> None:
+        self.losses.append(loss)
+        if step % 100 and model is None:
+            return
+        line: dict[str, object] = {"step": step, "stage": stage, "tokens": tokens}
+        line["seconds"] = round(time.monotonic() - self.began, 1)
+        line["loss"] = round(sum(self.losses) / len(self.losses), 5)
+        if model is not None:
+            line["held_out"] = _held_out(model, self.held_out)
+        self.losses.clear()
+        print(json.dumps(line), flush=True)
+        with self.file.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _average_gradients(model: Transformer, workers: int) -> None:
+    """Every worker goes on with the mean of all gradients."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= workers
+    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def config_for(tokenizer: Tokenizer) -> ModelConfig:
@@ -156,16 +204,14 @@ def _only(batch: Batch, logits_rows: Tensor) -> Batch:
 
 
 @torch.no_grad()
-def _held_out(model: Transformer, conversations: list) -> dict[str, float]:
+def _held_out(model: Transformer, rendered: list[tuple[Conversation, Row]]) -> dict[str, float]:
     """Share of conversations reproduced to the token, by task and effort."""
     right: dict[str, list[bool]] = defaultdict(list)
-    ordered = sorted(conversations, key=lambda item: len(item[1].ids))
-    for start in range(0, len(ordered), 32):
-        group = ordered[start : start + 32]
+    for start in range(0, len(rendered), 32):
+        group = rendered[start : start + 32]
         rows = [row for _, row in group]
         predicting, target, _ = _targets(rows, 0.0)
-        batch = Batch.packed([row.ids for row in rows])
-        hit = model(_only(batch, predicting)).argmax(-1) == target
+        hit = model(_only(Batch.packed([row.ids for row in rows]), predicting)).argmax(-1) == target
         for (conversation, _), row_hit in zip(group, hit.split([sum(row.trained) for row in rows]), strict=True):
             right[f"{conversation.task}/{conversation.reasoning_effort}"].append(bool(row_hit.all()))
     return {name: round(sum(marks) / len(marks), 3) for name, marks in sorted(right.items())}
