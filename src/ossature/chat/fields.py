@@ -19,8 +19,8 @@ __all__ = [
     "items",
     "json_value",
     "mapping",
+    "member",
     "optional_string",
-    "required",
 ]
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -46,10 +46,11 @@ def check_keys(value: Mapping[str, object], known: Collection[str], where: str) 
         raise MessageError(f"{where} has the unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
 
 
-def required(value: Mapping[str, object], key: str, where: str) -> object:
-    if value.get(key) is None:
+def member(parent: Mapping[str, object], key: str, where: str) -> Mapping[str, object]:
+    """The object under `key`, which must be there; `where` is the parent's place."""
+    if parent.get(key) is None:
         raise MessageError(f"{where} has no `{key}`")
-    return value[key]
+    return mapping(parent[key], f"{where}.{key}")
 
 
 def optional_string(value: Mapping[str, object], key: str, where: str) -> str | None:
@@ -75,7 +76,11 @@ def compact_json(value: object, where: str) -> str:
 
 def json_value(value: object, where: str) -> Json:
     """A copy of `value` that is JSON through and through: only dicts with string keys, lists, strings, numbers."""
-    return json.loads(compact_json(value, where))
+    text = compact_json(value, where)
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise MessageError(f"{where} is nested too deeply") from error
 
 
 def _kind(value: object) -> str:

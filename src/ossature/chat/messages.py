@@ -4,6 +4,7 @@ One chat message may become several harmony messages (reasoning, preamble, calls
 call by call: the model makes one call, reads its result, makes the next.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -39,13 +40,14 @@ class HarmonyMessage:
     train: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
+    """A tool call that waits for its result."""
+
     id: str | None
-    recipient: str
-    channel: str
-    content_type: str
-    arguments: str
+    name: str
+    message: HarmonyMessage
+    result: str | None = None
 
 
 def read_messages(
@@ -78,8 +80,9 @@ class _Reader:
         self._functions = functions
         self._builtin_tools = builtin_tools
         self._training = training
-        self._calls: list[tuple[_Call, bool | None]] = []
-        self._results: dict[int, str] = {}
+        self._calls: list[_Call] = []
+        self._by_id: dict[str, _Call] = {}
+        self._by_name: defaultdict[str | None, deque[_Call]] = defaultdict(deque)
 
     def read(self, message: Mapping[str, object], where: str) -> None:
         role = message.get("role")
@@ -109,10 +112,12 @@ class _Reader:
         author = _author("assistant", message, where)
         content = _text(message.get("content"), f"{where}.content")
         calls = [
-            self._call(call, f"{where}.tool_calls[{n}]")
+            self._call(call, author, train, f"{where}.tool_calls[{n}]")
             for n, call in enumerate(fields.items(message.get("tool_calls") or [], f"{where}.tool_calls"))
         ]
-        channel = message.get("channel") or ("commentary" if calls else "final")
+        channel = message.get("channel")
+        if channel is None:
+            channel = "commentary" if calls else "final"
         if channel not in ("analysis", "commentary", "final") or (calls and channel == "final"):
             allowed = "analysis or commentary" if calls else "analysis, commentary or final"
             raise MessageError(f"{where}.channel is {channel!r}, but must be {allowed}")
@@ -123,62 +128,64 @@ class _Reader:
             self.out.append(HarmonyMessage("assistant", author, reasoning, channel="analysis", train=train))
         if content is not None and not (calls and content == ""):
             self.out.append(HarmonyMessage("assistant", author, content, channel=str(channel), train=train))
-        ids = [call.id for call in calls if call.id is not None]
-        if len(ids) != len(set(ids)):
-            raise MessageError(f"{where}.tool_calls has the same id twice")
-        self._calls = [(call, train) for call in calls]
+        self._calls = calls
+        for call in calls:
+            self._by_name[call.name].append(call)
+            if call.id is not None and self._by_id.setdefault(call.id, call) is not call:
+                raise MessageError(f"{where}.tool_calls has the id {call.id!r} twice")
 
-    def _call(self, value: object, where: str) -> _Call:
+    def _call(self, value: object, author: str, train: bool | None, where: str) -> _Call:
         call = fields.mapping(value, where)
         fields.check_keys(call, {"id", "type", "function", "index"}, where)
         if call.get("type", "function") != "function":
             raise MessageError(f"{where}.type is {call.get('type')!r}; only calls of type 'function' can be rendered")
         id_ = fields.optional_string(call, "id", where)
+        function = fields.member(call, "function", where)
         where = f"{where}.function"
-        function = fields.mapping(fields.required(call, "function", where), where)
         fields.check_keys(function, {"name", "arguments"}, where)
         name = fields.identifier(function.get("name"), f"{where}.name")
         arguments = function.get("arguments", "")
         if not isinstance(arguments, str):
             arguments = fields.compact_json(fields.mapping(arguments, f"{where}.arguments"), f"{where}.arguments")
         if name not in self._functions and name.split(".")[0] in self._builtin_tools:
-            return _Call(id_, name, "analysis", "code", arguments)
-        return _Call(id_, f"functions.{name}", "commentary", "<|constrain|>json", arguments)
+            header = (name, "analysis", "code")
+        else:
+            header = (f"functions.{name}", "commentary", "<|constrain|>json")
+        return _Call(id_, name, HarmonyMessage("assistant", author, arguments, *header, train=train))
 
     def _result(self, message: Mapping[str, object], where: str) -> None:
         id_ = fields.optional_string(message, "tool_call_id", where)
         name = fields.optional_string(message, "name", where)
         if id_ is None and name is None:
             raise MessageError(f"{where} has neither tool_call_id nor name, so it cannot be matched to a call")
-        for n, (call, _) in enumerate(self._calls):
-            called = call.recipient.removeprefix("functions.")
-            if n in self._results or (id_ is not None and call.id != id_) or (id_ is None and called != name):
-                continue
-            if name not in (None, called, call.recipient):
-                raise MessageError(f"{where}.name is {name!r}, but tool_call_id {id_!r} is a call of {called!r}")
-            self._results[n] = _required_text(message, where)
-            return
-        asked = f"tool_call_id {id_!r}" if id_ is not None else f"name {name!r}"
-        raise MessageError(f"{where}: {asked} is no unanswered call of the assistant message before the tool results")
+        call = self._by_id.get(id_) if id_ is not None else self._next_of(name)
+        if call is None or call.result is not None:
+            asked = f"tool_call_id {id_!r}" if id_ is not None else f"name {name!r}"
+            raise MessageError(
+                f"{where}: {asked} is no unanswered call of the assistant message before the tool results"
+            )
+        if name not in (None, call.name, call.message.recipient):
+            raise MessageError(f"{where}.name is {name!r}, but tool_call_id {id_!r} is a call of {call.name!r}")
+        call.result = _required_text(message, where)
+
+    def _next_of(self, name: str | None) -> _Call | None:
+        """The first unanswered call of that name."""
+        calls = self._by_name[name]
+        while calls and calls[0].result is not None:
+            calls.popleft()
+        return calls[0] if calls else None
 
     def place_results(self) -> None:
         """Write the waiting calls, each followed by its result. A call without one stays: chats can break off there."""
-        for n, (call, train) in enumerate(self._calls):
-            message = HarmonyMessage(
-                "assistant",
-                "assistant",
-                call.arguments,
-                recipient=call.recipient,
-                channel=call.channel,
-                content_type=call.content_type,
-                train=train,
-            )
-            self.out.append(message)
-            if n in self._results:
-                result = self._results[n]
-                message = HarmonyMessage("tool", call.recipient, result, recipient="assistant", channel=call.channel)
-                self.out.append(message)
-        self._calls, self._results = [], {}
+        for call in self._calls:
+            made = call.message
+            self.out.append(made)
+            if call.result is not None and made.recipient is not None:
+                result = HarmonyMessage("tool", made.recipient, call.result, "assistant", made.channel)
+                self.out.append(result)
+        self._calls.clear()
+        self._by_id.clear()
+        self._by_name.clear()
 
 
 def _author(role: str, message: Mapping[str, object], where: str) -> str:

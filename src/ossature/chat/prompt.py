@@ -125,13 +125,13 @@ def _response_section(response_format: Mapping[str, object]) -> str | None:
             return _format_section("json_object", "", {"type": "object"})
         case "json_schema":
             fields.check_keys(response_format, {"type", "json_schema"}, where)
+            form = fields.member(response_format, "json_schema", where)
             where = f"{where}.json_schema"
-            form = fields.mapping(fields.required(response_format, "json_schema", where), where)
             fields.check_keys(form, {"name", "description", "schema", "strict"}, where)
             return _format_section(
                 fields.identifier(form.get("name"), f"{where}.name"),
                 fields.optional_string(form, "description", where) or "",
-                fields.mapping(fields.required(form, "schema", where), f"{where}.schema"),
+                fields.member(form, "schema", where),
             )
         case other:
             raise MessageError(f"{where}.type is {other!r}; known are text, json_object and json_schema")

@@ -45,8 +45,8 @@ def _read_tool(value: object, where: str) -> FunctionTool:
     fields.check_keys(tool, {"type", "function"}, where)
     if tool.get("type") != "function":
         raise MessageError(f"{where}.type is {tool.get('type')!r}, but only tools of type 'function' can be offered")
+    function = fields.member(tool, "function", where)
     where = f"{where}.function"
-    function = fields.mapping(fields.required(tool, "function", where), where)
     fields.check_keys(function, {"name", "description", "parameters", "strict"}, where)
     parameters = function.get("parameters")
     return FunctionTool(
