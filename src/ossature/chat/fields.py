@@ -12,6 +12,7 @@ from typing import TypeAlias, cast
 from ossature.errors import MessageError
 
 __all__ = [
+    "LINE_BREAK",
     "Json",
     "check_keys",
     "compact_json",
@@ -25,6 +26,7 @@ __all__ = [
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
+LINE_BREAK = re.compile("\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -68,10 +70,12 @@ def identifier(value: object, where: str) -> str:
 
 
 def compact_json(value: object, where: str) -> str:
+    """JSON on one line, by any reader's idea of a line."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise MessageError(f"{where} cannot be written as JSON: {error}") from error
+    return LINE_BREAK.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def json_value(value: object, where: str) -> Json:

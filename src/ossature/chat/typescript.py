@@ -5,16 +5,13 @@ what harmony calls `any` only because it does not look (anyOf, allOf, $ref, cons
 out, and no text of a schema can leave the comment or literal it stands in.
 """
 
-import re
-
-from ossature.chat.fields import Json, compact_json, json_value
+from ossature.chat.fields import LINE_BREAK, Json, compact_json, json_value
 from ossature.errors import MessageError
 
 __all__ = ["comment_lines", "type_of"]
 
 _MAX_DEPTH = 64  # of nested schemas
 _MAX_EXPANSION = 1_000_000  # characters of JSON that all $refs of one schema may stand for
-_LINE_BREAK = re.compile("\r\n|[\n\v\f\r\x85\u2028\u2029]")
 
 
 def type_of(schema: object, where: str) -> str:
@@ -28,7 +25,7 @@ def type_of(schema: object, where: str) -> str:
 
 def comment_lines(text: str) -> list[str]:
     """`text` cut at every line break a reader might see, so that each line can carry its own comment mark."""
-    lines = _LINE_BREAK.split(text)
+    lines = LINE_BREAK.split(text)
     return lines[:-1] if lines[-1] == "" else lines
 
 
@@ -86,7 +83,7 @@ class _Writer:
         if isinstance(properties, dict):
             required = set(_strings(schema, "required"))
             for key, value in properties.items():
-                name = _quoted(key) if _LINE_BREAK.search(key) else key
+                name = _quoted(key) if LINE_BREAK.search(key) else key
                 label = f"{indent}{name}{'' if key in required else '?'}:"
                 out += self._property(label, value, indent, depth)
         return "\n".join([*out, f"{indent}}}"])
@@ -173,23 +170,23 @@ def _comments(text: str | None, indent: str) -> list[str]:
 
 
 def _trailing(remarks: list[str]) -> str:
-    return f" // {_LINE_BREAK.sub(' ', ' '.join(remarks))}" if remarks else ""
+    return f" // {LINE_BREAK.sub(' ', ' '.join(remarks))}" if remarks else ""
 
 
 def _default(schema: dict[str, Json]) -> str:
     default = schema["default"]
     if not isinstance(default, str):
         return _json(default)
-    return _LINE_BREAK.sub(" ", default) if _list(schema, "enum") else _quoted(default)
+    return LINE_BREAK.sub(" ", default) if _list(schema, "enum") else _quoted(default)
 
 
 def _quoted(text: str) -> str:
     """As openai-harmony quotes: nothing is escaped, unless a line break would end the line of the literal."""
-    return _json(text) if _LINE_BREAK.search(text) else f'"{text}"'
+    return _json(text) if LINE_BREAK.search(text) else f'"{text}"'
 
 
 def _json(value: Json) -> str:
-    return _LINE_BREAK.sub(lambda found: f"\\u{ord(found[0]):04x}", compact_json(value, "the schema"))
+    return compact_json(value, "the schema")
 
 
 def _type_name(name: str) -> str:
