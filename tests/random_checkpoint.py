@@ -1,4 +1,4 @@
-"""Random gpt-oss checkpoints for tests and measurements: any config, either layout, the same bytes for the same seed."""
+"""Random gpt-oss checkpoints for tests and measurements: any config, either layout, one content a seed."""
 
 import math
 import zlib
@@ -76,8 +76,8 @@ def random_config(seed: int, **changes: Any) -> ModelConfig:
 class RandomTensors(Mapping[str, tuple[str, NDArray[Any]]]):
     """Every tensor of `config`, made when it is asked for, so that a large checkpoint never lies in memory.
 
-    Activations and logits have about unit size. Unquantised experts of sizes that could be packed hold the values of the packed
-    ones, so that both variants of a config are one model.
+    Activations and logits have about unit size. Unquantised experts of sizes that could be packed hold the values of
+    the packed ones, so that both variants of a config are one model.
     """
 
     config: ModelConfig
@@ -127,9 +127,9 @@ class RandomTensors(Mapping[str, tuple[str, NDArray[Any]]]):
     def _floats(self, tensor: Tensor) -> NDArray[np.float32]:
         values = self._rng(tensor.name).standard_normal(tensor.shape, np.float32)
         if tensor.part == "norms":
-            return 1 + values / 8
+            return np.float32(1) + values / np.float32(8)
         if tensor.name.endswith("bias"):
-            return values / 8
+            return values / np.float32(8)
         inputs = {"embedding": 1, "experts": tensor.shape[1] if len(tensor.shape) == 3 else 1}.get(
             tensor.part, tensor.shape[-1]
         )

@@ -1,8 +1,8 @@
 """MXFP4, the number format of the expert matrices: 32 four-bit values and one shared power of two.
 
-A block is 16 bytes, the low nibble first: byte b holds elements 2b and 2b + 1. A nibble is a sign bit and an E2M1 magnitude; the
-block's scale byte s multiplies all of it by 2^(s - 127) and is NaN when 255. Blocks run along the last axis of the matrix.
-Source: OCP Microscaling Formats (MX) Specification v1.0, sections 5.2, 5.3.3, 5.4.1 and 6.3.
+A block is 16 bytes, the low nibble first: byte b holds elements 2b and 2b + 1. A nibble is a sign bit and an E2M1
+magnitude; the block's scale byte s multiplies all of it by 2^(s - 127) and is NaN when 255. Blocks run along the last
+axis of the matrix. Source: OCP Microscaling Formats (MX) Specification v1.0, sections 5.2, 5.3.3, 5.4.1 and 6.3.
 """
 
 import numpy as np
@@ -24,8 +24,8 @@ VALUES.flags.writeable = False
 _PAIRS = np.stack([np.tile(VALUES, 16), np.repeat(VALUES, 16)], axis=1)  # byte -> its two elements
 _SCALES = np.append(np.ldexp(np.float32(1), np.arange(NAN_SCALE) - _BIAS), np.float32(np.nan))
 
-# A magnitude above the c-th of these rounds to code c + 1 or more. They are the midpoints of neighbouring magnitudes; after an
-# odd code the next float below, so that a tie goes to the even code.
+# A magnitude above the c-th of these rounds to code c + 1 or more. They are the midpoints of neighbouring magnitudes;
+# after an odd code the next float below, so that a tie goes to the even code.
 _MIDPOINTS = np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0], dtype=np.float32)
 _THRESHOLDS = np.where(np.arange(7) % 2 == 1, np.nextafter(_MIDPOINTS, np.float32(0)), _MIDPOINTS)
 
@@ -56,15 +56,16 @@ def encode(values: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.u
 
     values  (..., 32 * groups)   float32, finite
 
-    The unit of a block is 2^(floor(log2(largest magnitude)) - 2), at least 2^-127, as the MX specification sets it; a block of
-    zeros has unit 1. An error is at most one unit, or below two where a magnitude lies above 7 units. What `decode` returned comes
-    back to the bit.
+    The unit of a block is 2^(floor(log2(largest magnitude)) - 2), at least 2^-127, as the MX specification sets it; a
+    block of zeros has unit 1. An error is at most one unit, or below two where a magnitude lies above 7 units. What
+    `decode` returned comes back to the bit.
 
-    Returns blocks (..., groups, 16) uint8, scales (..., groups) uint8. Raises ShapeError, and OssatureError for NaN or infinity.
+    Returns blocks (..., groups, 16) uint8, scales (..., groups) uint8. Raises ShapeError, and OssatureError for NaN or
+    infinity.
     """
     if values.dtype != np.float32 or values.ndim == 0 or values.shape[-1] % BLOCK:
         raise ShapeError(
-            f"values to pack are {values.dtype}{list(values.shape)}; expected float32, the last axis a multiple of {BLOCK}."
+            f"values to pack are {values.dtype}{list(values.shape)}; expected float32 [..., a multiple of {BLOCK}]."
         )
     grouped = values.reshape(*values.shape[:-1], values.shape[-1] // BLOCK, BLOCK)
     magnitudes = np.abs(grouped)
@@ -77,4 +78,4 @@ def encode(values: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.u
     codes = np.searchsorted(_THRESHOLDS, units, side="left").astype(np.uint8)
     codes |= np.signbit(grouped).astype(np.uint8) << 3
     blocks = codes[..., 0::2] | codes[..., 1::2] << 4
-    return blocks, (exponents + _BIAS).astype(np.uint8)
+    return blocks.astype(np.uint8, copy=False), (exponents + _BIAS).astype(np.uint8)

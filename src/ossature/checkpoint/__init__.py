@@ -1,7 +1,8 @@
 """Bytes on disk become checked, named tensors; and back.
 
-`open_checkpoint` trusts nothing that a directory says until it agrees with what the config implies. No tensor is copied: arrays
-are views of the mapped files. Nothing here imports torch, runs code from a checkpoint or opens a connection.
+`open_checkpoint` trusts nothing that a directory says until it agrees with what the config implies. No tensor is
+copied: arrays are views of the mapped files. Nothing here imports torch, runs code from a checkpoint or opens a
+connection.
 """
 
 from ossature.checkpoint.mapped import Checkpoint, MappedTensor

@@ -1,10 +1,10 @@
-"""Opening files of a directory that nobody has vouched for: no link out of it, no FIFO, no device, no surprise in size or depth."""
+"""Files of a directory that nobody has vouched for: no link out of it, no FIFO or device, no endless or deep JSON."""
 
 import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -24,12 +24,12 @@ _NO_FOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @contextmanager
-def open_regular(directory: Path, name: str) -> Iterator[int]:
+def open_regular(directory: Path, name: str) -> Generator[int]:
     """A descriptor of the regular file `name` in `directory`, closed on exit.
 
-    A symbolic link is followed only to a file inside the directory or, in the Hugging Face cache (`<repo>/snapshots/<revision>/`),
-    to a file of `<repo>/blobs/`. Every step is opened without following links, so a file swapped for a link in between is refused
-    too. Raises CheckpointError; never blocks.
+    A symbolic link is followed only to a file inside the directory or, in the Hugging Face cache
+    (`<repo>/snapshots/<revision>/`), to a file of `<repo>/blobs/`. Every step is opened without following links, so a
+    file swapped for a link in between is refused too. Raises CheckpointError; never blocks.
     """
     path = directory / name
     try:
@@ -80,7 +80,7 @@ def _open_beneath(root: Path, parts: tuple[str, ...], shown: Path) -> int:
             os.close(folder)
             folder = inner
         if not stat.S_ISREG(
-            (mode := os.lstat(parts[-1], dir_fd=folder).st_mode)
+            mode := os.lstat(parts[-1], dir_fd=folder).st_mode
         ):  # before opening: a device may act on open
             raise CheckpointError(f"{shown}: a {_file_type(mode)}, where a regular file is expected.")
         return os.open(parts[-1], _NO_FOLLOW, dir_fd=folder)

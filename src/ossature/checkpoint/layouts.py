@@ -23,7 +23,7 @@ _MOST_ENTRIES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a checkpoint is: the entries of its directory, its parsed `config.json`, and the layout that this one has."""
+    """Where a checkpoint is: its directory and the entries of it, the parsed `config.json`, the layout."""
 
     directory: Path
     entries: frozenset[str]
@@ -33,7 +33,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """File name -> the tensors it must hold (None: any of the manifest), and the bytes of all tensors that the index states."""
+    """The files to open, each with the tensors it must hold (None: any of the manifest), and an index's total_size."""
 
     files: dict[str, frozenset[str] | None]
     total_size: object = None
@@ -117,7 +117,7 @@ def check_names(
     for name in found:
         if name not in manifest:
             raise CheckpointError(
-                f"{path}: {name[:256]!r} is not a tensor of the model that config.json describes.{_hint(name, manifest)}"
+                f"{path}: {name[:256]!r} is no tensor of the model that config.json describes.{_hint(name, manifest)}"
             )
     if missing:
         others = f" and {len(missing) - 1} more are missing" if len(missing) > 1 else " is missing"
@@ -134,7 +134,7 @@ def _hint(name: str, manifest: Mapping[str, StoredTensor]) -> str:
 
 
 def check_dtypes_file(place: Place, manifest: Mapping[str, StoredTensor], dtypes: Mapping[str, str]) -> None:
-    """`dtypes.json` of the original layout, where there is one, says FP4, UE8 and otherwise the dtype of the files' headers."""
+    """`dtypes.json`, where an original layout has one, says FP4, UE8 or the dtype of the file's header."""
     if place.layout != "original" or DTYPES not in place.entries:
         return
     path = place.directory / DTYPES

@@ -19,8 +19,8 @@ from ossature.mxfp4 import NAN_SCALE
 
 __all__ = ["Checkpoint", "MappedTensor", "Source", "map_file"]
 
-# Without it Linux may refuse a writable private mapping larger than the machine's memory, although nobody writes to it. Python
-# names the flag from 3.13 on; the number is that of the two architectures below.
+# Without it Linux may refuse a writable private mapping larger than the machine's memory, although nobody writes to it.
+# Python names the flag from 3.13 on; the number is that of the two architectures below.
 _NO_RESERVE = 0x4000 if sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64") else 0
 
 
@@ -29,8 +29,8 @@ class MappedTensor:
     """A tensor whose bytes are those of the file.
 
     dtype   "BF16" | "F16" | "F32" | "U8"
-    array   `shape`, C-contiguous, a view of a private copy-on-write mapping: writing to it never reaches the file. BF16 comes
-            as uint16. Pages are read when touched; a file that is truncated while in use kills the process (SIGBUS).
+    array   `shape`, C-contiguous, a view of a private copy-on-write mapping: writing to it never reaches the file.
+            BF16 comes as uint16. Pages are read when touched; a file truncated while in use kills the process (SIGBUS).
     """
 
     name: str
@@ -89,7 +89,7 @@ class Checkpoint:
         return MappedTensor(name, source.dtype, source.shape, array)
 
     def check_scales(self, name: str) -> None:
-        """Look for the scale byte 255 (NaN) in the `…_scales` tensor `name`; a second call with the same name costs nothing.
+        """Look for the scale byte 255 (NaN) in the `…_scales` tensor `name`; a second look at it costs nothing.
 
         Reads the whole tensor, one expert at a time. Raises CheckpointError.
         """
@@ -99,8 +99,8 @@ class Checkpoint:
             if scales.max() == NAN_SCALE:
                 row, group = (int(i) for i in np.argwhere(scales == NAN_SCALE)[0])
                 raise CheckpointError(
-                    f"{self.files[self.sources[name].file]}: {name} has the scale byte {NAN_SCALE} (NaN) at expert {expert}, "
-                    f"row {row}, group {group}; the file is damaged."
+                    f"{self.files[self.sources[name].file]}: {name} has the scale byte {NAN_SCALE} (NaN) at expert "
+                    f"{expert}, row {row}, group {group}; expected at most {NAN_SCALE - 1}. Get the file again."
                 )
         self.checked.add(name)
 

@@ -1,7 +1,8 @@
 """The one table of tensors: what a config implies, in the Hugging Face and in the original layout.
 
-Hugging Face names are the canonical ones. The original layout stores q, k and v stacked in one tensor; every other tensor has
-one counterpart with the same bytes. Source: openai/gpt-oss `torch/weights.py`, transformers `convert_gpt_oss_weights_to_hf.py`.
+Hugging Face names are the canonical ones. The original layout stores q, k and v stacked in one tensor; every other
+tensor has one counterpart with the same bytes. Source: openai/gpt-oss `torch/weights.py`, transformers
+`convert_gpt_oss_weights_to_hf.py`.
 """
 
 import math

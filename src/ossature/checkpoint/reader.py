@@ -1,4 +1,4 @@
-"""Open a checkpoint: all that its config implies is checked on the headers, then the files are mapped and never copied."""
+"""Open a checkpoint: its headers are checked against all that its config implies, then the files are mapped."""
 
 import math
 import os
@@ -33,9 +33,9 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint in directory `path`, checked against the manifest that its config implies, then mapped.
 
     Accepts the Hugging Face layout (an index and shards, or one file) and the original layout (also as the folder
-    `original` of `path`). Reads headers and small JSON files; up to 64 MiB of scales are looked at for the byte 255, more
-    only when `Checkpoint.check_scales` is called. Raises CheckpointError naming file and tensor, what was expected and
-    what was found.
+    `original` of `path`). Reads headers and small JSON files; up to 64 MiB of scales are looked at for the byte 255,
+    more only when `Checkpoint.check_scales` is called. Raises CheckpointError naming file and tensor, what was expected
+    and what was found.
     """
     place = find(Path(path))
     try:
@@ -103,7 +103,7 @@ def _check_tensors(
     file_of: Mapping[str, int],
     manifest: Mapping[str, StoredTensor],
 ) -> None:
-    """Shape, dtype and alignment of every tensor. Matrices have one dtype, the config's or else that of the embedding."""
+    """Shape, dtype and alignment of every tensor; all matrices have the config's dtype, or else the embedding's."""
     dtypes: dict[str, str] = {}
     float_dtype = DTYPE_OF.get(config.dtype or "")
     for name, tensor in manifest.items():  # the embedding comes first

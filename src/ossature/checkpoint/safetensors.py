@@ -1,8 +1,8 @@
 """The header of a safetensors file, read and written: which tensor lies at which bytes.
 
-A file is 8 bytes (the header's length, little-endian), the header (a JSON object from tensor name to dtype, shape and byte range)
-and the tensors' bytes. Here the ranges must cover the rest of the file exactly, without hole or overlap, and names and sizes must
-be sane. Source: the format section of the safetensors README.
+A file is 8 bytes (the header's length, little-endian), the header (a JSON object from tensor name to dtype, shape and
+byte range) and the tensors' bytes. Here the ranges must cover the rest of the file exactly, without hole or overlap,
+and names and sizes must be sane. Source: the format section of the safetensors README.
 """
 
 import json
@@ -20,7 +20,8 @@ from ossature.errors import CheckpointError
 
 __all__ = ["Extent", "header_bytes", "read_header"]
 
-# A header has about 130 bytes a tensor: 90 kB for gpt-oss-120b. The largest config accepted (1024 layers) would need 3 MB.
+# A header has about 130 bytes a tensor: 90 kB for gpt-oss-120b. The largest config accepted (1024 layers) would need 3
+# MB.
 MAX_HEADER_BYTES = 4 << 20
 MAX_TENSORS = 1 << 15
 _MAX_RANK = 8
@@ -54,7 +55,7 @@ def read_header(descriptor: int, path: Path) -> dict[str, Extent]:
     length = int.from_bytes(prefix, "little")
     if length > MAX_HEADER_BYTES or length < 2:
         raise CheckpointError(
-            f"{path}: the header is said to be {length} bytes long; expected 2 to {MAX_HEADER_BYTES}. Is this safetensors?"
+            f"{path}: says its header has {length} bytes; expected 2 to {MAX_HEADER_BYTES}. Is this a safetensors file?"
         )
     text = os.pread(descriptor, length, 8)
     if len(text) < length:
@@ -84,7 +85,7 @@ def _extent(name: str, entry: object, path: Path, data_start: int) -> Extent:
     if len(name) > _MAX_NAME or not _NAME.fullmatch(name):
         shown = repr(name if len(name) <= 100 else name[:97] + "...")
         raise CheckpointError(
-            f"{path}: {shown} is no tensor name; expected 1 to {_MAX_NAME} letters, digits and underscores, joined by single dots."
+            f"{path}: {shown} is no tensor name; expected 1 to {_MAX_NAME} letters, digits, _ and single dots between."
         )
     where = f"{path}: {name}"
     if not isinstance(entry, dict) or cast("dict[str, object]", entry).keys() != {"dtype", "shape", "data_offsets"}:

@@ -48,11 +48,12 @@ def write_checkpoint(
 ) -> None:
     """Write `tensors`, canonical names and (dtype, array) as in `MappedTensor`, as the new directory `directory`.
 
-    A mapping may make each tensor when it is asked for; norms, biases, sinks and, where the config has no dtype, the embedding are
-    asked for twice. Everything is written and synced under a temporary name beside `directory`, which then gets its name: after
-    a failure nothing is left. A file takes tensors up to `max_shard_bytes`, at least one; with more than one file the Hugging Face
-    layout has an index. Raises CheckpointError when `directory` exists and is not empty, when a tensor is missing, unknown, or has
-    another shape or dtype than the config implies, and when the disk is full; ConfigError when `layout` cannot hold the model.
+    A mapping may make each tensor when it is asked for; norms, biases, sinks and, where the config has no dtype, the
+    embedding are asked for twice. Everything is written and synced under a temporary name beside `directory`, which
+    then gets its name: after a failure nothing is left. A file takes tensors up to `max_shard_bytes`, at least one;
+    with more than one file the Hugging Face layout has an index. Raises CheckpointError when `directory` exists and is
+    not empty, when a tensor is missing, unknown, or has another shape or dtype than the config implies, and when the
+    disk is full; ConfigError when `layout` cannot hold the model.
     """
     target = Path(directory).absolute()
     manifest = stored(config, layout)
