@@ -51,7 +51,7 @@ def batches(
     count: int,
     stages: tuple[Stage, ...],
     share: tuple[int, int] = (0, 1),
-) -> Iterator[tuple[str, list[Row]]]:
+) -> Iterator[tuple[Curriculum, list[Row]]]:
     """`count` batches of about `tokens` tokens, each with the name of its stage. The same seed gives the same ones.
 
     share   (rank, of how many): this worker's part of the conversations, all different
@@ -61,7 +61,7 @@ def batches(
     index = itertools.count(rank, workers)
     made = 0
     while made < count:
-        stage = next(stage.name for stage in stages if made < stage.until * count)
+        stage: Curriculum = next(stage.name for stage in stages if made < stage.until * count)
         pool = [render_row(generate(seed, next(index), stage=stage), tokenizer) for _ in range(_POOL)]
         groups = _grouped(pool, tokens)[: count - made]
         shuffle.shuffle(groups)

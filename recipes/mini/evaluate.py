@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import ossature
 from ossature import engine
@@ -21,7 +22,7 @@ from recipes.mini.conversation import EFFORTS, Conversation, Effort
 from recipes.mini.generate import generate
 from recipes.mini.score import Question, judge, questions
 
-__all__ = ["SUITES", "Suite", "main", "measure"]
+__all__ = ["SUITES", "Suite", "main", "measure", "table"]
 
 _TOGETHER = 96  # prompts decoded in one batch
 _LONGEST = 512  # new tokens
@@ -77,11 +78,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows here too")
     options = parser.parse_args()
     began = time.monotonic()
-    rows = measure(ossature.load(options.model), options.count)
-    print(_table(rows))
-    print(f"\n{sum(row.conversations for row in rows)} conversations in {time.monotonic() - began:.0f} s")
+    rows = [asdict(row) for row in measure(ossature.load(options.model), options.count)]
+    conversations = sum(row["conversations"] for row in rows)
+    print(table(rows))
+    print(f"\n{conversations} conversations in {time.monotonic() - began:.0f} s")
     if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        options.json.write_text(json.dumps({"conversations": conversations, "rows": rows}, indent=1) + "\n")
 
 
 def measure(session: Session, count: int) -> list[Row]:
@@ -140,19 +142,21 @@ def _reply(session: Session, prompt: list[int], answer: list[int]) -> Reply:
     return stream.reply
 
 
-def _table(rows: list[Row]) -> str:
-    """Right answers by effort, mean length by effort, format valid over all efforts."""
+def table(rows: list[dict[str, Any]]) -> str:
+    """Right answers by effort, tokens of an answer by effort, and format valid over all efforts, as Markdown."""
     lines = [
         f"| held out | {' | '.join(EFFORTS)} | tokens an answer | format valid |",
         "|---|" + "---:|" * (len(EFFORTS) + 2),
     ]
     for suite in SUITES:
-        mine = [row for row in rows if row.suite == suite.name]
-        cells = [f"{row.right:.1%}" for row in mine] + [" / ".join(f"{row.tokens:.0f}" for row in mine)]
-        lines.append(f"| {suite.name} | {' | '.join(cells)} | {sum(row.valid for row in mine) / len(mine):.2%} |")
-    everything = [f"{sum(r.right for r in rows if r.effort == e) / len(SUITES):.1%}" for e in EFFORTS]
-    lines.append(f"| mean | {' | '.join(everything)} | | {sum(row.valid for row in rows) / len(rows):.2%} |")
-    return "\n".join(lines)
+        mine = {row["effort"]: row for row in rows if row["suite"] == suite.name}
+        cells = [f"{mine[effort]['right']:.1%}" for effort in EFFORTS]
+        cells.append(" / ".join(f"{mine[effort]['tokens']:.0f}" for effort in EFFORTS))
+        cells.append(f"{sum(row['valid'] for row in mine.values()) / len(mine):.2%}")
+        lines.append(f"| {suite.name} | {' | '.join(cells)} |")
+    means = [f"{sum(row['right'] for row in rows if row['effort'] == e) / len(SUITES):.1%}" for e in EFFORTS]
+    valid = sum(row["valid"] for row in rows) / len(rows)
+    return "\n".join([*lines, f"| mean of the rows | {' | '.join(means)} | | {valid:.2%} |"])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ossature.model import Transformer
+from ossature.model.transformer import Experts
 
 __all__ = ["round_experts", "round_to_mxfp4"]
 
@@ -31,6 +32,7 @@ class _StraightThrough(nn.Module):
 
 def round_experts(model: Transformer) -> None:
     """From now on every expert matrix of `model` is read rounded; the optimiser keeps the full-precision master."""
-    for layer in model.model.layers:
-        for name in ("gate_up_proj", "down_proj"):
-            parametrize.register_parametrization(layer.mlp.experts, name, _StraightThrough())
+    for module in list(model.modules()):
+        if isinstance(module, Experts):
+            for name in ("gate_up_proj", "down_proj"):
+                parametrize.register_parametrization(module, name, _StraightThrough())

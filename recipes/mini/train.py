@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from ossature.chat import Tokenizer, load_tokenizer
 from ossature.config import ModelConfig
@@ -53,7 +54,7 @@ def main() -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train to the last step on all workers, from the saved state if there is one."""
-    torch.multiprocessing.start_processes(_worker, args=(options,), nprocs=options.workers, start_method="spawn")
+    spawn(_worker, args=(options,), nprocs=options.workers)
 
 
 def _worker(rank: int, options: argparse.Namespace) -> None:
