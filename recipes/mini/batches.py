@@ -65,7 +65,8 @@ def batches(
         pool = [render_row(generate(seed, next(index), stage=stage), tokenizer) for _ in range(_POOL)]
         groups = _grouped(pool, tokens)[: count - made]
         shuffle.shuffle(groups)
-        yield from ((stage, group) for group in groups)
+        for group in groups:
+            yield stage, group
         made += len(groups)
 
 

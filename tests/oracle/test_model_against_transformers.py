@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tests import network
 from torch import Tensor, nn
 
 from ossature.checkpoint import open_checkpoint
 from ossature.model import Transformer, load_model
+from tests import network
 
 TOLERANCE = 1e-4  # absolute, on logits of unit scale; other values in proportion to their own scale
 

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -49,6 +50,8 @@ def find(path: Path) -> Place:
     entries = _entries(path)
     if not _weights(entries) and "config.json" not in entries and (path / "original").is_dir():
         path = path / "original"
+        if path.is_symlink():
+            raise CheckpointError(f"{path}: a symbolic link to {os.readlink(path)!r}. Give that directory itself.")
         entries = _entries(path)
     if not _weights(entries):
         if pickles := sorted(name for name in entries if name.endswith(_PICKLES)):
@@ -64,11 +67,13 @@ def find(path: Path) -> Place:
 
 def _entries(directory: Path) -> frozenset[str]:
     names: list[str] = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            names.append(entry.name)
-            if len(names) > _MOST_ENTRIES:
-                raise CheckpointError(f"{directory}: more than {_MOST_ENTRIES} entries; a checkpoint has a few dozen.")
+    try:
+        with os.scandir(directory) as entries:
+            names.extend(entry.name for entry in islice(entries, _MOST_ENTRIES + 1))
+    except OSError as error:
+        raise CheckpointError(f"{directory}: cannot be listed ({error.strerror}).") from error
+    if len(names) > _MOST_ENTRIES:
+        raise CheckpointError(f"{directory}: more than {_MOST_ENTRIES} entries; a checkpoint has a few dozen.")
     return frozenset(names)
 
 

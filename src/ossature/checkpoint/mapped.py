@@ -115,7 +115,13 @@ class Checkpoint:
         return len(names)
 
 
-def map_file(descriptor: int) -> mmap.mmap:
-    """The whole of an open file, private and copy-on-write: views may be written to, the file never changes."""
-    size = os.fstat(descriptor).st_size
-    return mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE | _NO_RESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+def map_file(descriptor: int, path: Path) -> mmap.mmap:
+    """The whole of an open file, private and copy-on-write: views may be written to, the file never changes.
+
+    `path` names the file in errors. Raises CheckpointError.
+    """
+    size, flags = os.fstat(descriptor).st_size, mmap.MAP_PRIVATE | _NO_RESERVE
+    try:
+        return mmap.mmap(descriptor, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    except OSError as error:
+        raise CheckpointError(f"{path}: {size:,} bytes cannot be mapped into memory ({error.strerror}).") from error

@@ -46,6 +46,10 @@ class Kind(Enum):
     BLOCKS = "blocks"  # U8, two MXFP4 elements a byte
     SCALES = "scales"  # U8, one exponent a block
 
+    @property
+    def is_packed(self) -> bool:
+        return self in (Kind.BLOCKS, Kind.SCALES)
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -164,6 +168,6 @@ def bytes_by_part(config: ModelConfig) -> dict[str, int]:
     itemsize = ITEMSIZE[DTYPE_OF[config.dtype or "bfloat16"]]
     sizes: dict[str, int] = {}
     for tensor in tensors(config):
-        per_item = 1 if tensor.kind in (Kind.BLOCKS, Kind.SCALES) else itemsize
+        per_item = 1 if tensor.kind.is_packed else itemsize
         sizes[tensor.part] = sizes.get(tensor.part, 0) + per_item * math.prod(tensor.shape)
     return sizes

@@ -52,7 +52,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             files.append(_File(file, descriptor, read_header(descriptor, file)))
         file_of = _locate(place, wanted, files, manifest)
         _check_tensors(place, config, files, file_of, manifest)
-        maps = tuple(map_file(file.descriptor) for file in files)
+        maps = tuple(map_file(file.descriptor, file.path) for file in files)
     total = sum(extent.stop - extent.start for file in files for extent in file.extents.values())
     if wanted.total_size not in (None, total):
         notice(f"{place.directory}: the index gives total_size {str(wanted.total_size)[:40]}; the tensors take {total}")
@@ -111,7 +111,7 @@ def _check_tensors(
         extent, where = file.extents[name], f"{file.path}: {name}"
         if extent.shape != tensor.shape:
             raise CheckpointError(f"{where} has shape {list(extent.shape)}; config.json implies {list(tensor.shape)}.")
-        if tensor.kind in (Kind.BLOCKS, Kind.SCALES):
+        if tensor.kind.is_packed:
             allowed = ("U8",)
         elif float_dtype is None:
             allowed = tuple(DTYPE_OF.values())

@@ -1,10 +1,11 @@
 """Write a checkpoint in either published layout: one tensor in memory at a time, and a whole directory or none."""
 
+import errno
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +64,14 @@ def write_checkpoint(
     needed = sum(planned.bytes for planned in plan)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        if (free := shutil.disk_usage(target.parent).free) < needed:
+            raise OSError(errno.ENOSPC, f"{free:,} bytes are free")
+        scratch = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        scratch.mkdir()
         try:
             _write_files(scratch, config, plan, tensors, layout, max_shard_bytes)
             if generation is not None:
                 _write_json(scratch / "generation_config.json", generation.to_dict())
-            scratch.chmod(0o755)
             _sync(scratch)
             scratch.rename(target)
             _sync(target.parent)
@@ -88,7 +91,7 @@ def _plan(config: ModelConfig, manifest: Mapping[str, StoredTensor], tensors: Te
         raise CheckpointError(f"tensors to write: {wrong[0]} is {fault}; the config implies {len(wanted)}.")
     float_dtype = DTYPE_OF.get(config.dtype or "") or tensors["model.embed_tokens.weight"][0]
     for tensor in manifest.values():
-        if tensor.kind in (Kind.BLOCKS, Kind.SCALES):
+        if tensor.kind.is_packed:
             yield _Planned(tensor, "U8")
             continue
         found = {tensors[cut.name][0] for cut in tensor.cuts} if tensor.kind is Kind.VECTOR else {float_dtype}
