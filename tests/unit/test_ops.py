@@ -123,6 +123,14 @@ def test_the_gradient_path_and_the_dispatch_agree_on_who_computes() -> None:
     assert ops.rmsnorm(x.double(), weight.detach(), 1e-5).dtype == torch.float64  # no kernel takes float64
 
 
+def test_what_the_kernel_does_not_take_is_computed_all_the_same() -> None:
+    x, weight = torch.randn(3, 7), torch.ones(7)
+    expected = ops.rmsnorm(x, weight, 1e-5)
+    assert torch.equal(ops.rmsnorm(x.T.contiguous().T, weight, 1e-5), expected)
+    assert torch.allclose(ops.rmsnorm(x, weight.half(), 1e-5), expected, rtol=1e-6)
+    assert ops.rmsnorm(x.half(), weight, 1e-5).dtype == torch.float16
+
+
 def test_backends_names_every_operation_once_with_a_reason() -> None:
     lines = ops.backends()
     assert [line.op for line in lines] == ["embed", "rmsnorm", "linear", "rope", "attention", "route", "experts"]

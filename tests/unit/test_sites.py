@@ -121,6 +121,16 @@ def test_an_edit_that_changes_nothing_changes_no_bit(model: Transformer, address
 
 
 @pytest.mark.parametrize("address", EDITABLE)
+def test_an_edit_may_return_a_view_with_other_strides(model: Transformer, address: str) -> None:
+    def first_row(value: Tensor) -> Tensor:
+        return value[:1].expand_as(value)
+
+    edit = Edit(Site.parse(address), first_row)
+    copied = Edit(Site.parse(address), lambda value: first_row(value).contiguous())
+    assert torch.equal(run(model, edit), run(model, copied))
+
+
+@pytest.mark.parametrize("address", EDITABLE)
 def test_an_edit_of_one_prompt_leaves_the_other_as_it_was(exact_model: Transformer, address: str) -> None:
     # Float64, because the size of a product's other rows may change the order of its additions, not what it means.
     def change(value: Tensor) -> Tensor:

@@ -40,9 +40,9 @@ def embed(token_ids: Tensor, weight: Tensor, *, dtype: torch.dtype) -> Tensor:
 def rmsnorm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x (tokens, hidden) over its root mean square, times weight (hidden,); float32 inside, dtype of x outside."""
     _require(x.ndim == 2 and weight.shape == x.shape[1:], "rmsnorm", x=x, weight=weight)
-    if _needs_grad(x, weight) or not _has_kernel(x):
+    if _needs_grad(x, weight) or not _has_kernel(x, weight):
         return grad.rmsnorm(x, weight, eps)
-    return cpu.rmsnorm(x, weight, eps)
+    return cpu.rmsnorm(x.contiguous(), weight, eps)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -134,8 +134,8 @@ def _needs_grad(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
-def _has_kernel(x: Tensor) -> bool:
-    return cpu.available and x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
+def _has_kernel(*tensors: Tensor) -> bool:
+    return cpu.available and all(t.is_cpu and t.dtype in (torch.float32, torch.bfloat16) for t in tensors)
 
 
 def _require(condition: bool, op: str, **tensors: Tensor) -> None:
