@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from ossature import mxfp4
 from ossature.checkpoint import write_checkpoint
-from ossature.checkpoint.names import DTYPE_OF, Kind, Tensor, tensors
+from ossature.checkpoint.names import DTYPE_OF, NUMPY, Kind, Tensor, tensors
 from ossature.config import FULL, SLIDING, GenerationConfig, Layout, ModelConfig, RopeScaling
 
 __all__ = ["RandomTensors", "random_config", "small_config", "write_random"]
 
+_PIECE = 1 << 24
 _FOUR_BIT_RMS = math.sqrt(float(np.mean(np.square(mxfp4.VALUES))))
 
 
@@ -95,11 +96,12 @@ class RandomTensors(Mapping[str, tuple[str, NDArray[Any]]]):
 
     def __getitem__(self, name: str) -> tuple[str, NDArray[Any]]:
         tensor = self._table[name]
-        if tensor.kind in (Kind.BLOCKS, Kind.SCALES):
+        if tensor.kind.is_packed:
             return "U8", self._packed(name.removesuffix("_blocks").removesuffix("_scales"), tensor.shape, tensor.kind)
         dtype = DTYPE_OF[self.config.dtype or "bfloat16"]
-        values = self._experts(tensor) if name.endswith(("gate_up_proj", "down_proj")) else self._floats(tensor)
-        return dtype, _stored(values, dtype)
+        if name.endswith(("gate_up_proj", "down_proj")) and tensor.shape[1] % mxfp4.BLOCK == 0:
+            return dtype, _stored(self._unpacked(tensor), dtype)
+        return dtype, self._floats(tensor, dtype)
 
     def _rng(self, name: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
@@ -113,27 +115,35 @@ class RandomTensors(Mapping[str, tuple[str, NDArray[Any]]]):
         middle = 127 - round(math.log2(_FOUR_BIT_RMS * math.sqrt(inputs)))
         return rng.integers(middle - 1, middle + 2, shape, np.uint8)
 
-    def _experts(self, tensor: Tensor) -> NDArray[np.float32]:
+    def _unpacked(self, tensor: Tensor) -> NDArray[np.float32]:
         experts, inputs, outputs = tensor.shape
-        if inputs % mxfp4.BLOCK:
-            return self._floats(tensor)
         scales = (experts, outputs, inputs // mxfp4.BLOCK)
+        blocks = (*scales, mxfp4.BLOCK // 2)
         packed = [
-            self._packed(tensor.name, shape, kind)
-            for shape, kind in (((*scales, mxfp4.BLOCK // 2), Kind.BLOCKS), (scales, Kind.SCALES))
+            self._packed(tensor.name, shape, kind) for shape, kind in ((blocks, Kind.BLOCKS), (scales, Kind.SCALES))
         ]
         return mxfp4.decode(*packed).transpose(0, 2, 1)
 
-    def _floats(self, tensor: Tensor) -> NDArray[np.float32]:
-        values = self._rng(tensor.name).standard_normal(tensor.shape, np.float32)
-        if tensor.part == "norms":
-            return np.float32(1) + values / np.float32(8)
-        if tensor.name.endswith("bias"):
-            return values / np.float32(8)
-        inputs = {"embedding": 1, "experts": tensor.shape[1] if len(tensor.shape) == 3 else 1}.get(
-            tensor.part, tensor.shape[-1]
-        )
-        return values if tensor.name.endswith("sinks") else values / np.float32(math.sqrt(inputs))
+    def _floats(self, tensor: Tensor, dtype: str) -> NDArray[Any]:
+        """Normal values, rounded to `dtype` in pieces: the embedding of gpt-oss has 579 million."""
+        rng = self._rng(tensor.name)
+        mean, spread = _mean_and_spread(tensor)
+        values = np.empty(math.prod(tensor.shape), NUMPY[dtype])
+        for start in range(0, values.size, _PIECE):
+            piece = values[start : start + _PIECE]
+            piece[:] = _stored(mean + spread * rng.standard_normal(piece.size, np.float32), dtype)
+        return values.reshape(tensor.shape)
+
+
+def _mean_and_spread(tensor: Tensor) -> tuple[np.float32, np.float32]:
+    if tensor.part == "norms":
+        return np.float32(1), np.float32(1 / 8)
+    if tensor.name.endswith("bias"):
+        return np.float32(0), np.float32(1 / 8)
+    if tensor.part == "embedding" or tensor.name.endswith("sinks"):
+        return np.float32(0), np.float32(1)
+    inputs = tensor.shape[1] if tensor.part == "experts" else tensor.shape[-1]
+    return np.float32(0), np.float32(1 / math.sqrt(inputs))
 
 
 def _stored(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:

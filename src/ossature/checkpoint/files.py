@@ -17,7 +17,6 @@ __all__ = ["open_regular", "parse_json", "read_json"]
 
 MAX_JSON_BYTES = 8 << 20  # an index of 687 tensors takes 60 kB
 _MAX_DEPTH = 16  # config.json needs 3
-_MAX_LINKS = 8
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*+(?:"|\Z)', re.DOTALL)
 _NO_FOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -40,10 +39,7 @@ def open_regular(directory: Path, name: str) -> Generator[int]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be opened as a file of this directory ({error.strerror}).") from error
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise CheckpointError(
-                f"{path}: a {_file_type(os.fstat(descriptor).st_mode)}, where a regular file is expected."
-            )
+        _check_regular(os.fstat(descriptor).st_mode, path)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -53,10 +49,9 @@ def _resolve(directory: Path, name: str) -> tuple[Path, tuple[str, ...]]:
     """The directory that a file's real path lies under, and the path from there."""
     root, path = Path(os.path.realpath(directory)), directory / name
     mode = os.lstat(path).st_mode
-    if stat.S_ISREG(mode):
-        return root, (name,)
     if not stat.S_ISLNK(mode):
-        raise CheckpointError(f"{path}: a {_file_type(mode)}, where a regular file is expected.")
+        _check_regular(mode, path)
+        return root, (name,)
     target = Path(os.path.realpath(path))
     for allowed in (root, *_blob_directories(root)):
         if target.is_relative_to(allowed):
@@ -79,16 +74,15 @@ def _open_beneath(root: Path, parts: tuple[str, ...], shown: Path) -> int:
             inner = os.open(part, _NO_FOLLOW | os.O_DIRECTORY, dir_fd=folder)
             os.close(folder)
             folder = inner
-        if not stat.S_ISREG(
-            mode := os.lstat(parts[-1], dir_fd=folder).st_mode
-        ):  # before opening: a device may act on open
-            raise CheckpointError(f"{shown}: a {_file_type(mode)}, where a regular file is expected.")
+        _check_regular(os.lstat(parts[-1], dir_fd=folder).st_mode, shown)  # before opening: a device may act on that
         return os.open(parts[-1], _NO_FOLLOW, dir_fd=folder)
     finally:
         os.close(folder)
 
 
-def _file_type(mode: int) -> str:
+def _check_regular(mode: int, path: Path) -> None:
+    if stat.S_ISREG(mode):
+        return
     kinds = (
         (stat.S_ISDIR, "directory"),
         (stat.S_ISLNK, "symbolic link"),
@@ -97,7 +91,8 @@ def _file_type(mode: int) -> str:
         (stat.S_ISBLK, "block device"),
         (stat.S_ISCHR, "character device"),
     )
-    return next((name for test, name in kinds if test(mode)), "special file")
+    kind = next((name for test, name in kinds if test(mode)), "special file")
+    raise CheckpointError(f"{path}: a {kind}, where a regular file is expected.")
 
 
 def read_json(directory: Path, name: str) -> dict[str, object]:

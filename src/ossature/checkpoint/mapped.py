@@ -50,19 +50,23 @@ class Source:
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """An opened checkpoint. Names are those of the Hugging Face layout, whatever the layout of the files."""
+    """An opened checkpoint. Names are those of the Hugging Face layout, whatever the layout of the files.
+
+    total_bytes   of all tensors, without headers
+    checked       the `…_scales` tensors in which no scale byte 255 was found
+    """
 
     directory: Path
     layout: Layout
     config: ModelConfig
     generation: GenerationConfig
     files: tuple[Path, ...]
-    total_bytes: int  # of all tensors
-    sources: Mapping[str, Source]
-    maps: tuple[mmap.mmap, ...]
-    checked: set[str] = field(default_factory=set[str])  # `…_scales` tensors found free of 255
+    total_bytes: int
+    sources: Mapping[str, Source] = field(repr=False)
+    maps: tuple[mmap.mmap, ...] = field(repr=False)
+    checked: set[str] = field(default_factory=set[str], repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,7 +99,9 @@ class Checkpoint:
         """
         if name in self.checked:
             return
-        for expert, scales in enumerate(self.tensor(name).array):
+        tensor = self.tensor(name)
+        assert self.sources[name].kind is Kind.SCALES, name
+        for expert, scales in enumerate(tensor.array):
             if scales.max() == NAN_SCALE:
                 row, group = (int(i) for i in np.argwhere(scales == NAN_SCALE)[0])
                 raise CheckpointError(
