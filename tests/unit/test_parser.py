@@ -1,5 +1,7 @@
 """What the parser makes of what models write: the rule, and every way of breaking it that has been seen."""
 
+import time
+
 import pytest
 
 from ossature.chat import Delta, Malformed, MessageEnd, MessageStart, Parser, Tokenizer, load_tokenizer, written
@@ -227,6 +229,21 @@ def test_events_come_as_soon_as_they_are_known(tokenizer: Tokenizer) -> None:
     assert [type(event) for event in parser.push(tokenizer.special["<|return|>"])] == [MessageEnd]
     assert parser.close() == []
     assert parser.close() == []
+
+
+@pytest.mark.parametrize(
+    "unit", [" ", "to=", " to=f", "assistant", "json ", "<|channel|>", "<|message|>", "<|start|>", "<|end|>", "a", ":a"]
+)
+@pytest.mark.parametrize("begin", ["", "<|channel|>final<|message|>", "<|start|>"])
+def test_time_grows_with_the_stream_and_not_faster(tokenizer: Tokenizer, unit: str, begin: str) -> None:
+    def seconds(length: int) -> float:
+        ids = ids_of(tokenizer, begin + unit * length + "<|message|>")
+        spent = time.process_time()
+        read(Parser(tokenizer, tools=TOOLS), ids)
+        return time.process_time() - spent
+
+    short = min(seconds(1000) for _ in range(3))
+    assert seconds(32_000) < 32 * 8 * max(short, 0.0005)
 
 
 def test_a_whole_conversation_can_be_read(tokenizer: Tokenizer) -> None:

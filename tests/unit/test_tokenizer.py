@@ -231,6 +231,15 @@ def test_a_tokenizer_that_is_not_byte_level_is_refused(tmp_path: Path) -> None:
         load_tokenizer(tmp_path)
 
 
+def test_a_tokenizer_that_would_lose_text_is_refused(tmp_path: Path) -> None:
+    file = write_tokenizer(tmp_path) / "tokenizer.json"
+    raw = json.loads(file.read_text())
+    del raw["model"]["vocab"]["a"]
+    file.write_text(json.dumps(raw))
+    with pytest.raises(ConfigError, match="no token for 1 of the 256 bytes"):
+        load_tokenizer(tmp_path)
+
+
 def test_a_tokenizer_that_lets_text_become_a_control_token_is_refused(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, special=False)
     with pytest.raises(ConfigError, match=r"turns the plain text .* into a control token"):

@@ -17,9 +17,9 @@ _AUTHOR = re.compile(r"\s*([A-Za-z0-9_.\-]+)")
 _NAME = re.compile(r":([A-Za-z0-9_.\-]+)")
 _KNOWN_CHANNEL = re.compile(r"\s*(analysis|commentary|final)(?![a-z])")
 _CHANNEL = re.compile(r"\s*(analysis|commentary|final|[A-Za-z0-9_.\-]+)")
-_RECIPIENT = re.compile(r"\s*to=\s*([A-Za-z0-9_.\-]*)")
+_RECIPIENT = re.compile(r"to=\s*([A-Za-z0-9_.\-]*)")
+_FIELD = re.compile(rf"\s*(?:{_RECIPIENT.pattern}|(json|code)(?![A-Za-z0-9_.\-]))")
 _WORD = re.compile(r"\s*([A-Za-z0-9_.\-]+)\s*")
-_CONTENT_TYPE = re.compile(r"\s*(json|code)(?![A-Za-z0-9_.\-])")
 _GLUED = ("json", "code", "analysis", "commentary", "final")
 _NO_TOOL = ("all", "user", "assistant")  # an assistant that writes to these calls nothing
 
@@ -129,18 +129,17 @@ class _Reader:
 
     def _recipients(self, text: str) -> str:
         """Read `to=` and content types off the front, or, where all is header, a `to=` from anywhere."""
-        while found := _RECIPIENT.match(text) or _CONTENT_TYPE.match(text):
-            if found.re is _RECIPIENT:
-                self._address(found[1])
-            else:
-                self.content_type = self.content_type or found[1]
-            text = text[found.end() :]
+        end = 0
+        while found := _FIELD.match(text, end):
+            end = found.end()
+            self._address(found[1])
+            self.content_type = self.content_type or found[2]
         if self._complete:
-            for found in _RECIPIENT.finditer(text):
+            for found in _RECIPIENT.finditer(text, end):
                 self._address(found[1])
-        return text
+        return text[end:]
 
-    def _address(self, recipient: str) -> None:
+    def _address(self, recipient: str | None) -> None:
         if recipient and recipient not in self._nobody:
             self.recipient = recipient
 

@@ -44,6 +44,8 @@ def read(file: Path) -> JsonTokenizer:
     for text, id_ in tokenizer.get_vocab(with_added_tokens=False).items():
         if id_ not in added:
             token_bytes[id_] = _bytes_of(text, byte_of, file)
+    if missing := 256 - len({token for token in token_bytes.values() if len(token) == 1}):
+        raise ConfigError(f"{file} has no token for {missing} of the 256 bytes, so it would lose text without a word")
 
     def encode(text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=False).ids
