@@ -9,7 +9,8 @@ from ossature import mxfp4
 
 __all__ = ["ExpertMatrix", "dequantize"]
 
-_VALUES = tuple(float(value) for value in mxfp4.VALUES)
+_VALUES = [float(value) for value in mxfp4.VALUES]
+_PAIRS = [(_VALUES[byte & 0x0F], _VALUES[byte >> 4]) for byte in range(256)]
 
 
 def dequantize(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
@@ -19,12 +20,15 @@ def dequantize(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
     looked for: whoever reads the file has refused it. The twin in numpy is `mxfp4.decode`; this one runs where the
     tensors are.
     """
-    table = torch.tensor(_VALUES, dtype=torch.float32, device=blocks.device)
-    codes = torch.stack((blocks & 0x0F, blocks >> 4), dim=-1).flatten(-2)
+    # In these two types every product below is exact. A byte's two values are looked up as one integer of their size.
+    exact = dtype if dtype in (torch.bfloat16, torch.float32) else torch.float32
+    pairs = torch.tensor(_PAIRS, dtype=exact, device=blocks.device)
+    table = pairs.view(torch.int32 if exact == torch.bfloat16 else torch.int64).flatten()
+    values = table[blocks.int()].view(exact)
     # The float32 whose exponent field is the scale byte is 2^(s-127), except s = 0, which is the subnormal 2^-127.
     bits = scales.to(torch.int32) << 23
-    factor = torch.where(bits == 0, torch.full_like(bits, 1 << 22), bits).view(torch.float32)
-    return (table[codes.int()] * factor[..., None]).flatten(-2).to(dtype)
+    factor = torch.where(bits == 0, 1 << 22, bits).view(torch.float32)
+    return (values * factor.to(exact)[..., None]).flatten(-2).to(dtype)
 
 
 @dataclass(frozen=True, slots=True)
