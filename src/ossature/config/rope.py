@@ -6,11 +6,11 @@ from typing import cast
 from ossature.config.values import Bounds, check_flag, check_number, shown
 from ossature.errors import ConfigError
 
-__all__ = ["THETA", "RopeScaling", "read_rope", "write_rope"]
+__all__ = ["SCALING_BOUNDS", "THETA", "RopeScaling", "read_rope", "write_rope"]
 
 THETA: Bounds = (1.0, 1e12)
 
-_BOUNDS: dict[str, Bounds] = {
+SCALING_BOUNDS: dict[str, Bounds] = {
     "factor": (1.0, 1e6),
     "original_max_position_embeddings": (1, 1 << 30),
     "beta_fast": (1e-6, 1e6),
@@ -34,7 +34,7 @@ class RopeScaling:
     truncate: bool
 
     def __post_init__(self) -> None:
-        for field, bounds in _BOUNDS.items():
+        for field, bounds in SCALING_BOUNDS.items():
             check_number(getattr(self, field), bounds, f"rope_scaling.{field}")
         check_flag(self.truncate, "rope_scaling.truncate")
         if self.beta_fast <= self.beta_slow:
@@ -64,7 +64,7 @@ def read_rope(key: str, value: object) -> dict[str, object]:
     if missing := [name for name in wanted if name not in raw]:
         raise ConfigError(f"{key}.{missing[0]}: missing.")
     if wanted:
-        numbers = {name: check_number(raw[name], bounds, f"{key}.{name}") for name, bounds in _BOUNDS.items()}
+        numbers = {name: check_number(raw[name], bounds, f"{key}.{name}") for name, bounds in SCALING_BOUNDS.items()}
         truncate = check_flag(raw["truncate"], f"{key}.truncate")
         fields["rope_scaling"] = RopeScaling(**numbers, truncate=truncate)  # pyright: ignore[reportArgumentType]
     return fields

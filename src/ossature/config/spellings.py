@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias, cast
 
-from ossature.config.rope import THETA, RopeScaling, read_rope
+from ossature.config.rope import SCALING_BOUNDS, THETA, RopeScaling, read_rope
 from ossature.config.values import TOKEN_ID, Bounds, check_number, check_token_ids, shown
 from ossature.errors import ConfigError, notice
 
@@ -171,14 +171,12 @@ def from_original(raw: Mapping[str, object]) -> dict[str, object]:
     if missing := [key for key in _ORIGINAL if key not in raw]:
         raise ConfigError(f"{', '.join(missing)}: missing. Is this gpt-oss's config.json of the original layout?")
     layers = int(check_number(raw["num_hidden_layers"], BOUNDS["num_hidden_layers"], "num_hidden_layers"))
-    length = check_number(raw["initial_context_length"], BOUNDS["max_position_embeddings"], "initial_context_length")
-    factor = check_number(raw["rope_scaling_factor"], (1.0, 1e6), "rope_scaling_factor")
+    scaling = {field: check_number(raw[key], SCALING_BOUNDS[field], key) for key, field in _ORIGINAL_SCALING.items()}
     return {
         "rms_norm_eps": 1e-5,
-        "max_position_embeddings": int(length * factor),
+        "max_position_embeddings": int(scaling["original_max_position_embeddings"] * scaling["factor"]),
         "layer_types": [FULL if layer % 2 else SLIDING for layer in range(layers)],
-        "rope_scaling": {"rope_type": "yarn", "truncate": False}
-        | {field: raw[key] for key, field in _ORIGINAL_SCALING.items()},
+        "rope_scaling": {"rope_type": "yarn", "truncate": False, **scaling},
         "quantization_config": {"quant_method": "mxfp4"},
     } | {key: value for key, value in raw.items() if key not in _ORIGINAL_SCALING}
 
