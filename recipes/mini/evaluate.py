@@ -8,7 +8,7 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,9 +86,11 @@ def main() -> None:
         options.json.write_text(json.dumps({"conversations": conversations, "rows": rows}, indent=1) + "\n")
 
 
-def measure(session: Session, count: int) -> list[Row]:
-    """Every suite at every effort, on `count` held-out conversations each."""
-    return [_row(session, suite, effort, count) for suite in SUITES for effort in EFFORTS]
+def measure(
+    session: Session, count: int, *, suites: Sequence[Suite] = SUITES, efforts: Sequence[Effort] = EFFORTS
+) -> list[Row]:
+    """Each suite at each effort, on the first `count` held-out conversations of its stream."""
+    return [_row(session, suite, effort, count) for suite in suites for effort in efforts]
 
 
 def _row(session: Session, suite: Suite, effort: Effort, count: int) -> Row:
