@@ -15,7 +15,7 @@ from ossature.errors import CheckpointError
 
 __all__ = ["open_regular", "parse_json", "read_json"]
 
-MAX_JSON_BYTES = 8 << 20  # an index of 687 tensors takes 60 kB
+MAX_JSON_BYTES = 1 << 20  # the index of gpt-oss-120b takes 0.06 MB
 _MAX_DEPTH = 16  # config.json needs 3
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*+(?:"|\Z)', re.DOTALL)
@@ -96,7 +96,7 @@ def _check_regular(mode: int, path: Path) -> None:
 
 
 def read_json(directory: Path, name: str) -> dict[str, object]:
-    """The JSON object in a file of at most 8 MiB. Raises CheckpointError naming the file."""
+    """The JSON object in a file of at most 1 MiB. Raises CheckpointError naming the file."""
     with open_regular(directory, name) as descriptor:
         size = os.fstat(descriptor).st_size
         if size > MAX_JSON_BYTES:

@@ -24,7 +24,7 @@ BOUNDS: dict[str, Bounds] = {
     "vocab_size": (2, 1 << 24),
     "hidden_size": (1, 1 << 17),
     "intermediate_size": (1, 1 << 20),
-    "num_hidden_layers": (1, 1024),
+    "num_hidden_layers": (1, 256),
     "num_attention_heads": (1, 1 << 14),
     "num_key_value_heads": (1, 1 << 14),
     "head_dim": (2, 1 << 12),

@@ -1,0 +1,105 @@
+"""Ways to damage a safetensors file: its header taken apart, changed and put back."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "Header",
+    "append",
+    "cut",
+    "edit",
+    "entry",
+    "join",
+    "length",
+    "raw_header",
+    "rename",
+    "replace_text",
+    "split",
+]
+
+Header = dict[str, Any]
+
+
+def split(file: Path) -> tuple[Header, bytes]:
+    """The parsed header and the bytes behind it."""
+    content = file.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), content[end:]
+
+
+def join(file: Path, header: Mapping[str, Any] | bytes, data: bytes) -> None:
+    """Write a file of this header, padded to 8 bytes when it is not bytes already."""
+    if not isinstance(header, bytes):
+        header = json.dumps(header).encode()
+        header += b" " * (-len(header) % 8)
+    file.write_bytes(len(header).to_bytes(8, "little") + header + data)
+
+
+def edit(change: Callable[[Header], object]) -> Callable[[Path], None]:
+    """Change the parsed header; the tensors' bytes stay."""
+
+    def damage(file: Path) -> None:
+        header, data = split(file)
+        change(header)
+        join(file, header, data)
+
+    return damage
+
+
+def entry(name: str, **changes: object) -> Callable[[Path], None]:
+    """Set keys of one tensor's entry."""
+    return edit(lambda header: header[name].update(changes))
+
+
+def rename(old: str, new: str) -> Callable[[Path], None]:
+    """Give a tensor another name."""
+    return edit(lambda header: header.update({new: header.pop(old)}))
+
+
+def raw_header(make: Callable[[Header], bytes]) -> Callable[[Path], None]:
+    """Replace the header's text by what `make` makes of the parsed one."""
+
+    def damage(file: Path) -> None:
+        header, data = split(file)
+        join(file, make(header), data)
+
+    return damage
+
+
+def replace_text(old: str, new: str) -> Callable[[Path], None]:
+    """Replace the first `old` in the header's text."""
+
+    def change(header: Header) -> bytes:
+        text = json.dumps(header)
+        assert old in text
+        return text.replace(old, new, 1).encode("utf-8", "surrogatepass")
+
+    return raw_header(change)
+
+
+def length(value: int) -> Callable[[Path], None]:
+    """Let the file say that its header has `value` bytes."""
+
+    def damage(file: Path) -> None:
+        with file.open("r+b") as opened:
+            opened.write(value.to_bytes(8, "little"))
+
+    return damage
+
+
+def cut(size: Callable[[int], int]) -> Callable[[Path], None]:
+    """Truncate, or extend by zeros that take no room on disk, to `size` of the present size."""
+    return lambda file: os.truncate(file, size(file.stat().st_size))
+
+
+def append(data: bytes) -> Callable[[Path], None]:
+    """Write bytes behind the last tensor."""
+
+    def damage(file: Path) -> None:
+        with file.open("ab") as opened:
+            opened.write(data)
+
+    return damage
