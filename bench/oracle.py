@@ -16,7 +16,6 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.*, when run as a script
 
 from ossature.model import Batch, Transformer
-from ossature.model.rope import yarn_frequencies
 from tests import network
 from tests.numpy_network import NumpyNetwork
 
@@ -88,8 +87,6 @@ def against_numpy(worst: Worst, seed: int, ids: list[int]) -> None:
     trace = NumpyNetwork({name: t.numpy() for name, t in values.items()}, **sizes, window=8).run(ids)
     for dtype in (torch.float64, torch.float32):
         model = network.ours(config, values, dtype)
-        if dtype == torch.float64:
-            model.inv_freq = yarn_frequencies(model.config)[0]
         got = network.prefill(model, ids, *SITES)
         for value, ours, theirs in (
             ("logits", [got["logits", None]], [trace.logits]),
@@ -104,7 +101,7 @@ def in_bfloat16(rows: dict[str, list[Tensor]], seed: int, ids: list[int], k: int
     """Relative error of each row's logits in bfloat16, ours and theirs, next to float64."""
     config = network.peer_config(num_experts_per_tok=k)
     values = network.tensors(config, seed)
-    exact = network.prefill(network.ours(config, values, torch.float64).double(), ids)["logits", None]
+    exact = network.prefill(network.ours(config, values, torch.float64), ids)["logits", None]
     model = network.ours(config, network.packed(values), torch.bfloat16)
     with torch.no_grad():
         peer = network.peer(config, values, torch.bfloat16)(torch.tensor([ids])).logits

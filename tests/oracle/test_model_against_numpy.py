@@ -7,8 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ossature.model import Transformer
-from ossature.model.rope import yarn_frequencies
 from tests import network
 from tests.numpy_network import NumpyNetwork, Trace
 
@@ -38,13 +36,6 @@ def truth(values: dict[str, Tensor], ids: list[int]) -> Trace:
     return oracle.run(ids)
 
 
-def model_in(dtype: torch.dtype, values: dict[str, Tensor]) -> Transformer:
-    model = network.ours(network.peer_config(), values, dtype)
-    if dtype == torch.float64:  # angles too: they are float32 otherwise
-        model.inv_freq = yarn_frequencies(model.config)[0]
-    return model
-
-
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 2e-5)], ids=str)
 @pytest.mark.parametrize("chunks", [None, [1] * network.PROMPT, [9, 1, 8, 7, 1, 7]], ids=["prefill", "single", "mixed"])
 def test_every_value_along_the_way_is_that_of_the_description(
@@ -55,7 +46,7 @@ def test_every_value_along_the_way_is_that_of_the_description(
     tolerance: float,
     chunks: list[int] | None,
 ) -> None:
-    model = model_in(dtype, values)
+    model = network.ours(network.peer_config(), values, dtype)
     got = network.prefill(model, ids, *SITES[:2]) if chunks is None else network.decode(model, ids, chunks, *SITES[:2])
     for ours, theirs in (
         (got["logits", None], truth.logits),
@@ -70,7 +61,7 @@ def test_every_value_along_the_way_is_that_of_the_description(
 def test_the_sink_takes_the_mass_that_the_description_gives_it(
     values: dict[str, Tensor], ids: list[int], truth: Trace
 ) -> None:
-    got = network.prefill(model_in(torch.float64, values), ids, "layers.*.pattern")
+    got = network.prefill(network.ours(network.peer_config(), values, torch.float64), ids, "layers.*.pattern")
     for pattern, masses in zip(got.layers("pattern"), truth.sink_mass, strict=True):
         expected = torch.stack([torch.from_numpy(mass) for mass in masses])
         assert (pattern[..., -1] - expected).abs().max() < 1e-13

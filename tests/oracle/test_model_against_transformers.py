@@ -173,3 +173,31 @@ def test_other_sizes_and_constants_agree_too(changes: dict[str, object], seed: i
     model = network.ours(config, network.packed(values))
     for got in (network.prefill(model, ids), network.decode(model, ids, [9] * 3 + [1] * 6)):
         assert_close(got["logits", None], expected[0])
+
+
+def test_a_prompt_beyond_the_context_that_yarn_stretches_agrees_as_far_as_float32_angles_do() -> None:
+    # transformers computes angles in float32, where one of 4,000 rad is off by 2e-4; ours are exact. So the two differ
+    # by what theirs lose, and not at all where both are given theirs.
+    config = network.peer_config(num_hidden_layers=2, sliding_window=128)
+    values, ids = network.tensors(config), network.token_ids(4_133)
+    peer = network.peer(config, values)
+    with torch.no_grad():
+        expected = peer(torch.tensor([ids])).logits
+    assert expected is not None
+    chunks = [512] * 8 + [37]
+    exact = network.decode(network.ours(config, values, torch.float64), ids, chunks)["logits", None]
+    model = network.ours(config, network.packed(values))
+    got = network.decode(model, ids, chunks)["logits", None]
+    assert (got - exact).abs().max() < 2e-5
+    assert (got - expected[0]).abs().max() < 1e-3
+    model.inv_freq = peer.model.rotary_emb.inv_freq.double()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ossature.model.transformer.rotation", float32_rotation)
+        assert_close(network.decode(model, ids, chunks)["logits", None], expected[0])
+
+
+def float32_rotation(
+    positions: Tensor, inv_freq: Tensor, concentration: float, *, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    angle = positions[:, None].to(dtype) * inv_freq.to(dtype)
+    return angle.cos() * concentration, angle.sin() * concentration

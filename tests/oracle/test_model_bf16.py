@@ -37,7 +37,7 @@ class Errors:
 def measure(k: int, seed: int) -> Errors:
     config, ids = network.peer_config(num_experts_per_tok=k), network.token_ids(seed=seed)
     values = network.tensors(config, seed)
-    exact = network.prefill(network.ours(config, values, torch.float64).double(), ids, "layers.*.resid_post")
+    exact = network.prefill(network.ours(config, values, torch.float64), ids, "layers.*.resid_post")
     model = network.ours(config, network.packed(values), torch.bfloat16)
     runs = [
         network.prefill(model, ids, "layers.*.resid_post"),

@@ -179,7 +179,7 @@ class Transformer(nn.Module):
         self.model = Decoder(config)
         self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         inv_freq, self.concentration = yarn_frequencies(config)
-        self.register_buffer("inv_freq", inv_freq.float(), persistent=False)
+        self.register_buffer("inv_freq", inv_freq, persistent=False)  # float64
 
     def forward(self, batch: Batch, cache: KVCache | None = None) -> Tensor:
         """Logits (len(batch.logits_rows), vocab_size), float32, or float64 where the activations are.
@@ -192,12 +192,13 @@ class Transformer(nn.Module):
         check_layers(batch.captures, batch.edits, self.config.num_hidden_layers)
         at = partial(visit, batch.captures, batch.edits)
         rows = _own_rows(batch, self.config) if cache is None else cache.rows(batch.positions, batch.sequence_of_row)
-        cos, sin = rotation(batch.positions, self.inv_freq, self.concentration)
+        wide = torch.promote_types(self.dtype, torch.float32)
+        cos, sin = rotation(batch.positions, self.inv_freq, self.concentration, dtype=wide)
         x = at("embed", None, ops.embed(batch.token_ids, self.model.embed_tokens.weight, dtype=self.dtype))
         for kind, layer in zip(self.config.layer_types, self.model.layers, strict=True):
             x = layer(x, cos, sin, rows[kind], cache, batch)
         x = at("final_norm", None, self.model.norm(x[batch.logits_rows]))
-        return at("logits", None, self.lm_head(x).to(torch.promote_types(self.dtype, torch.float32)))
+        return at("logits", None, self.lm_head(x).to(wide))
 
 
 def _own_rows(batch: Batch, config: ModelConfig) -> dict[str, Rows]:
