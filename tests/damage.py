@@ -1,14 +1,22 @@
-"""Ways to damage a safetensors file: its header taken apart, changed and put back."""
+"""Ways to damage a safetensors file, its header taken apart, changed and put back; and what a refusal must be."""
 
 import json
 import os
+import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ossature.checkpoint import open_checkpoint
+from ossature.errors import CheckpointError
+
 __all__ = [
     "Header",
     "append",
+    "assert_refused",
     "cut",
     "edit",
     "entry",
@@ -103,3 +111,19 @@ def append(data: bytes) -> Callable[[Path], None]:
             opened.write(data)
 
     return damage
+
+
+def assert_refused(directory: Path, file: Path, says: str) -> None:
+    """`directory` is refused with a CheckpointError that names `file` and contains `says`, in under a second.
+
+    The time is the best of three, because a busy machine may hold up any one of them.
+    """
+    seconds: list[float] = []
+    while not seconds or (min(seconds) >= 1 and len(seconds) < 3):
+        begin = time.perf_counter()
+        with pytest.raises(CheckpointError, match=re.escape(says)) as refusal:
+            open_checkpoint(directory)
+        seconds.append(time.perf_counter() - begin)
+        assert str(file) in str(refusal.value)
+        assert len(str(refusal.value)) < 1000
+    assert min(seconds) < 1

@@ -19,7 +19,7 @@ INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 DTYPES = "dtypes.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.safetensors")
-_MOST_ENTRIES = 10_000
+_MOST_ENTRIES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ def _read_index(place: Place, manifest: Mapping[str, StoredTensor]) -> Shards:
 
 
 def check_names(
-    found: Iterable[str], manifest: Mapping[str, StoredTensor], missing: Collection[str], path: Path
+    found: Iterable[str], manifest: Mapping[str, StoredTensor], missing: Collection[str], path: Path, because: str = ""
 ) -> None:
-    """Refuse names in `found` that the manifest does not have, then `missing` ones. Raises CheckpointError."""
+    """Refuse names in `found` that the manifest does not have, then `missing` ones, `because` they were expected."""
     for name in found:
         if name not in manifest:
             raise CheckpointError(
@@ -126,7 +126,8 @@ def check_names(
             )
     if missing:
         others = f" and {len(missing) - 1} more are missing" if len(missing) > 1 else " is missing"
-        raise CheckpointError(f"{path}: {min(missing)}{others}; config.json implies {len(manifest)} tensors.")
+        because = because or f"config.json implies {len(manifest)} tensors"
+        raise CheckpointError(f"{path}: {min(missing)}{others}; {because}.")
 
 
 def _hint(name: str, manifest: Mapping[str, StoredTensor]) -> str:

@@ -91,7 +91,8 @@ def _locate(place: Place, wanted: Shards, files: list[_File], manifest: Mapping[
                 raise CheckpointError(f"{file.path}: {name} is here, but the index says it is in another file.")
             file_of[name] = number
         missing = () if expected is None else expected - file.extents.keys()
-        check_names(file.extents, manifest, missing, file.path)
+        because = "" if len(files) == 1 else "the index says it is in this file"
+        check_names(file.extents, manifest, missing, file.path, because)
     check_names(file_of, manifest, manifest.keys() - file_of.keys(), place.directory)
     return file_of
 
