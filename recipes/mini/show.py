@@ -27,7 +27,7 @@ def rendered(sample: Conversation, tokenizer: Tokenizer) -> Rendered:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print samples of the corpus of mini and its statistics.")
     parser.add_argument("--count", type=int, default=20, help="samples to print")
-    parser.add_argument("--stage", choices="ABC", default="C")
+    parser.add_argument("--stage", choices="ABCD", default="C")
     parser.add_argument("--split", choices=("train", "heldout"), default="train")
     parser.add_argument("--task", help="only this task")
     parser.add_argument("--seed", type=int, default=0)

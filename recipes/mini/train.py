@@ -29,8 +29,10 @@ from recipes.mini.conversation import Conversation
 from recipes.mini.generate import generate
 from recipes.mini.rounding import round_experts
 
-STAGES = (Stage("A", 0.10), Stage("B", 0.40), Stage("C", 1.0))
-ROUND_FROM = 0.85  # share of the steps after which the experts are read rounded to MXFP4
+STEPS = 8400
+STAGES = (Stage("A", 600 / STEPS), Stage("B", 2400 / STEPS), Stage("C", 6000 / STEPS), Stage("D", 1.0))
+RESTART = 6000 / STEPS  # share of the steps after which the learning rate starts again, lower
+ROUND_FROM = 5100 / STEPS  # share of the steps after which the experts are read rounded to MXFP4
 PROMPT_WEIGHT = {"A": 0.1}  # of tokens that are not the model's own: early on, what repeats in prompts teaches copying
 HELD_OUT = 480  # conversations in the curve
 BALANCE_WEIGHT = 0.01  # of the loss that keeps all experts in use
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("recipes/mini/run"), help="holds tokenizer.json; gets state.pt"
     )
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--workers", type=int, default=2, help="processes; one a core")
     parser.add_argument("--batch-tokens", type=int, default=4096, help="of all workers together")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
@@ -68,7 +70,7 @@ def _worker(rank: int, options: argparse.Namespace) -> None:
     optimizer = _optimizer(model, options.learning_rate)
     state = options.out / "state.pt"
     done, seconds, tokens = 0, 0.0, 0
-    rounding_from = int(ROUND_FROM * options.steps)
+    rounding_from = round(ROUND_FROM * options.steps)
     if state.exists():
         saved = torch.load(state, weights_only=True)
         done, seconds, tokens = saved["step"], saved["seconds"], saved["tokens"]
@@ -169,11 +171,13 @@ def _optimizer(model: Transformer, learning_rate: float) -> torch.optim.AdamW:
 
 
 def _schedule(step: int, steps: int) -> float:
-    """Linear warm-up over 200 steps, then a cosine down to 2 %."""
+    """Linear warm-up over 200 steps and a cosine down to 2 %; from RESTART on a second cosine, from a third."""
+    restart = round(RESTART * steps)
     if step < 200:
         return (step + 1) / 200
-    progress = (step - 200) / max(1, steps - 200)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+    first, last, peak = (200, restart, 1.0) if step < restart else (restart, steps, 1 / 3)
+    progress = (step - first) / max(1, last - first)
+    return 0.02 + (peak - 0.02) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def _targets(rows: list[Row], prompt_weight: float) -> tuple[Tensor, Tensor, Tensor]:

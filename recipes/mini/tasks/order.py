@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 from recipes.mini.conversation import Answer, Effort, Exchange, answered, phrase, phrasings
@@ -75,16 +76,14 @@ def _compare(rng: random.Random, effort: Effort, a: int, b: int) -> Exchange:
     right = max(a, b) if larger else min(a, b)
     user = phrase(rng, LARGER if larger else SMALLER, a=a, b=b)
     width = max(len(str(a)), len(str(b)))
-    left_text, right_text = str(a).zfill(width), str(b).zfill(width)
-    sign = "<" if a < b else ">"
     thinking = f"{a}, {b}."
     if effort != "low":
-        thinking = f"{left_text}, {right_text}: {compare_digits(left_text, right_text)}; {a} {sign} {b}."
-    if effort == "high":
-        turned = ">" if a < b else "<"
-        thinking += (
-            f" Check: {right_text}, {left_text}: {compare_digits(right_text, left_text)}; {b} {turned} {a}. So {right}."
-        )
+        left, right_text = (str(value).zfill(width) for value in (a, b))
+        goal = "larger" if larger else "smaller"
+        steps = compare_digits(left, right_text)
+        thinking = f"The {goal} of {left} {right_text}: {steps}; {str(right).zfill(width)} = {right}."
+        if effort == "high":
+            thinking += f" Check: {compare_digits(right_text, left)}. So {right}."
     final = f"{right} is {'larger' if larger else 'smaller'}."
     return answered(
         "order/compare", f"compare:{a}:{b}" if width > 1 else "", user, thinking, final, Answer("number", str(right))
@@ -104,26 +103,31 @@ def _extreme(rng: random.Random, effort: Effort, values: list[int], largest: boo
     user = phrase(rng, MAXIMUM if largest else MINIMUM, l=_listed(rng, values))
     thinking = ", ".join(map(str, values)) + "."
     if effort != "low":
-        thinking = f"{_tournament(values, largest, spelled=effort == 'high')}; {right}."
+        thinking = f"The {'largest' if largest else 'smallest'} of {_tournament(values, largest)}."
+        if effort == "high":
+            sign = ">" if largest else "<"
+            thinking += (
+                f" Check: {', '.join(f'{right}{sign}{value}' for value in values if value != right)}. So {right}."
+            )
     final = f"The {'largest' if largest else 'smallest'} number is {right}."
     key = "extreme:" + ":".join(map(str, values))
     return answered("order/extreme", key, user, thinking, final, Answer("number", str(right)))
 
 
-def _tournament(values: list[int], largest: bool, spelled: bool) -> str:
-    """The best number so far against each next one, at equal width: `045>007,045<120`; spelled out, digit by digit."""
+def _tournament(values: list[int], largest: bool) -> str:
+    """The best so far against each next one, the winner named: `045 007 120: 045>007 045, 045<120 120: 120`.
+
+    All at the width of the longest, so that one look at two digits in the same place tells them apart.
+    """
     width = max(len(str(value)) for value in values)
-    best, steps = str(values[0]).zfill(width), []
-    if len(values) == 1:
-        return best
-    for value in values[1:]:
-        rival = str(value).zfill(width)
+    texts = [str(value).zfill(width) for value in values]
+    best, steps = texts[0], []
+    for rival in texts[1:]:
         sign = "<" if best < rival else ">"
-        digits = f"{compare_digits(best, rival)}:" if spelled else ""
-        steps.append(f"{digits}{best}{sign}{rival}")
-        if (best < rival) == largest:
-            best = rival
-    return ", ".join(steps)
+        winner = max(best, rival) if largest else min(best, rival)
+        steps.append(f"{best}{sign}{rival} {winner}")
+        best = winner
+    return f"{' '.join(texts)}: {', '.join(steps) or best}: {int(best)}"
 
 
 def _sort(rng: random.Random, effort: Effort, values: list[int], upwards: bool) -> Exchange:
@@ -131,12 +135,12 @@ def _sort(rng: random.Random, effort: Effort, values: list[int], upwards: bool) 
     ordered = sorted(values, reverse=not upwards)
     thinking = ", ".join(map(str, values)) + "."
     if effort != "low":
-        steps, left = [], list(values)
-        for value in ordered:
-            seen = _tournament(left, not upwards, spelled=False) if effort == "high" else " ".join(map(str, left))
-            steps.append(f"{seen}: {value}.")
-            left.remove(value)
-        thinking = " ".join(steps)
+        rounds = [_tournament([v for v in values if v not in ordered[:n]], not upwards) for n in range(len(ordered))]
+        thinking = f"The {'smallest' if upwards else 'largest'} first: {'. '.join(rounds)}."
+        if effort == "high":
+            sign = "<" if upwards else ">"
+            pairs = [f"{a}{sign}{b}" for a, b in itertools.pairwise(ordered)]
+            thinking += f" Check: {', '.join(pairs)}."
     final = ", ".join(map(str, ordered)) + "."
     return answered(
         "order/sort", "sort:" + ":".join(map(str, values)), user, thinking, final, Answer("numbers", final[:-1])

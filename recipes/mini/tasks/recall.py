@@ -46,7 +46,7 @@ def recall(rng: random.Random, effort: Effort, most: int) -> Exchange:
         sentences.append(rng.choice(DISTRACTIONS))
     rng.shuffle(sentences)
     asked, other = rng.sample(range(count), 2)
-    backwards = rng.random() < 0.2
+    backwards = rng.random() < 0.35
     n, v = subjects[asked], values[asked]
     question = phrase(rng, relation.ask_back if backwards else relation.ask, n=n, v=v, o=shared)
     handle = relation.handle.format(v=v, o=shared) if backwards else f"the {n}" if things else n
