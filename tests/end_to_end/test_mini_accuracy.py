@@ -4,6 +4,7 @@ import pytest
 
 import ossature
 from ossature.session import Session
+from recipes.mini.conversation import Effort
 from recipes.mini.evaluate import SUITES, Row, measure
 
 # Suite, and the least share of right answers at high effort over many conversations. With reduced counts one miss more
@@ -21,7 +22,7 @@ def mini() -> Session:
     return ossature.load("mini")
 
 
-def _measured(mini: Session, suite: str, effort: str, count: int) -> Row:
+def _measured(mini: Session, suite: str, effort: Effort, count: int) -> Row:
     (row,) = measure(mini, count, suites=[s for s in SUITES if s.name == suite], efforts=[effort])
     return row
 
@@ -36,6 +37,7 @@ def test_mini_keeps_its_promise_on_held_out_problems(mini, suite, counts):
 
 def test_low_effort_is_faster_and_weaker(mini, counts):
     count = counts(60, 1000)
-    low, high = (_measured(mini, "addition, 3 digits", effort, count) for effort in ("low", "high"))
+    low = _measured(mini, "addition, 3 digits", "low", count)
+    high = _measured(mini, "addition, 3 digits", "high", count)
     assert low.tokens < high.tokens / 2
     assert low.right < high.right
