@@ -31,7 +31,7 @@ NUMBERS = [
     *("", "9" * 30, "9" * 5000),
 ]
 STRINGS = [
-    *r".. / \u0000 \ud800 \" é __metadata__ BF16 F16 F32 F64 U8 I8 BOOL dtype shape data_offsets lm_head.weight".split(),
+    *r".. / \u0000 \ud800 \" é __metadata__ BF16 F16 F32 F64 U8 I8 dtype shape data_offsets lm_head.weight".split(),
     *("", "a" * 300),
 ]
 SYNTAX = b'{}[]",:0123456789-+.eEtrufalsn\\/ \t\n\r\x00\x7f\x80\xff'
