@@ -1,37 +1,47 @@
 """Draw docs/run.svg: what a person sees who asks `mini` a question. `python docs/make_picture.py`.
 
-The command runs for real; only its two streams are coloured as a terminal shows them.
+The commands run for real, at a terminal of their own; the picture is what they wrote to it.
 """
 
+import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-QUESTIONS = (
-    ["run", "What is 37 + 58?"],
-    ["run", "--effort", "high", "Asha has the red key. Ben has the blue key. Which key does Asha have?"],
-    ["run", "Who are you?"],
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.*, when run as a script
+
+from tests.terminal import Terminal, command
+
+PICTURE = Path(__file__).with_name("run.svg")
+COMMANDS = (
+    'ossature run "What is 37 + 58?"',
+    'ossature run --effort high "Asha has the red key. Ben has the blue key. Which key does Asha have?"',
+    'ossature run "Who are you?"',
 )
 
 
+def printed(line: str) -> str:
+    """What a command line writes to a terminal, colours included."""
+    with Terminal(command(*shlex.split(line)[1:])) as terminal:
+        if terminal.exit_code() != 0:
+            raise SystemExit(f"{line} failed: {terminal.seen}")
+        return terminal.seen.replace("\r\n", "\n")
+
+
 def main() -> None:
-    """Ask the questions and write the picture."""
-    with open("/dev/null", "w") as nowhere:
-        console = Console(record=True, width=100, file=nowhere)
-        for arguments in QUESTIONS:
-            command = [sys.executable, "-m", "ossature", *arguments]
-            done = subprocess.run(command, capture_output=True, check=True, text=True)
-            console.print(Text(f"$ ossature {shlex.join(arguments)}", style="bold"))
-            console.print(Text(done.stderr.rstrip(), style="dim"))
-            console.print(Text(done.stdout.rstrip() + "\n"))
+    """Run the commands and write the picture."""
+    with open(os.devnull, "w") as nowhere:
+        console = Console(record=True, width=100, file=nowhere, force_terminal=True)
+        for line in COMMANDS:
+            console.print(Text(f"$ {line}", style="bold"))
+            console.print(Text.from_ansi(printed(line) + "\n"))
         svg = console.export_svg(title="ossature run", unique_id="ossature")
     # The picture is shown where nothing may be fetched: no font from a network.
     start, end = svg.index("    @font-face"), svg.index("    .ossature-matrix")
-    Path(__file__).with_name("run.svg").write_text(svg[:start] + svg[end:])
+    PICTURE.write_text(svg[:start] + svg[end:])
 
 
 if __name__ == "__main__":
