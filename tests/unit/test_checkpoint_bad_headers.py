@@ -163,6 +163,7 @@ CASES: dict[str, tuple[Damage, str]] = {
     "a range to 2^63": (entry(NORM, data_offsets=[0, 1 << 63]), f"{NORM}: data_offsets must be"),
     "a range from false": (entry(NORM, data_offsets=[False, 192]), f"{NORM}: data_offsets must be"),
     "a range from 0.0": (entry(NORM, data_offsets=[0.0, 192]), f"{NORM}: data_offsets must be"),
+    "a range from -0": (replace_text('"data_offsets": [0', '"data_offsets": [-0'), "data_offsets must be"),
     "a range to 1e400": (replace_text('"data_offsets": [0', '"data_offsets": [1e400'), "too large"),
     "a range to NaN": (replace_text('"data_offsets": [0', '"data_offsets": [NaN'), "NaN is not JSON"),
     "a range to a number of 10^5 digits": (
@@ -199,6 +200,7 @@ CASES: dict[str, tuple[Damage, str]] = {
     "an entry that is a list": (edit(lambda h: h.update({NORM: []})), f"{NORM}: expected an object with exactly"),
     "metadata that is a number": (edit(lambda h: h.update(__metadata__=7)), "__metadata__ must map"),
     "metadata of numbers": (edit(lambda h: h.update(__metadata__={"a": 7})), "__metadata__ must map"),
+    "metadata with a lone surrogate": (edit(lambda h: h.update(__metadata__={"a": "\ud800"})), "__metadata__ must map"),
     "metadata twice": (replace_text("{", '{"__metadata__": {}, '), "'__metadata__' appears twice"),
     "tensors that cannot be mapped": (_misaligned, "write the file again"),
     "a scale byte of 255": (_nan_scale, f"{SCALES} has the scale byte 255 (NaN) at expert 0, row 3, group 2"),

@@ -117,7 +117,11 @@ def parse_json(text: bytes, label: str) -> dict[str, object]:
         value = cast(
             object,
             json.loads(
-                text.decode("utf-8"), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse_constant
+                text.decode("utf-8"),
+                object_pairs_hook=_unique,
+                parse_int=_integer,
+                parse_float=_finite,
+                parse_constant=_refuse_constant,
             ),
         )
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
@@ -134,6 +138,11 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
         raise ValueError(f"the key {twice[:100]!r} appears twice")
     return result
+
+
+def _integer(text: str) -> int | float:
+    """-0 is a float, as other readers have it: the safetensors library takes none for a size."""
+    return int(text) if text != "-0" else -0.0
 
 
 def _finite(text: str) -> float:

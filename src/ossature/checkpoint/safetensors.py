@@ -75,9 +75,14 @@ def read_header(descriptor: int, path: Path) -> dict[str, Extent]:
 def _check_metadata(metadata: object, path: Path) -> None:
     if metadata is None:
         return
-    values = list(cast("dict[str, object]", metadata).values()) if isinstance(metadata, dict) else [metadata]
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in values):
+    pairs = cast("dict[str, object]", metadata).items() if isinstance(metadata, dict) else [("", None)]
+    if not all(isinstance(value, str) and _is_unicode(key + value) for key, value in pairs):
         raise CheckpointError(f"{path}: __metadata__ must map strings to strings.")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether `text` has an encoding: JSON can spell half a surrogate pair, which has none."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _extent(name: str, entry: object, path: Path, data_start: int) -> Extent:
