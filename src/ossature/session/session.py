@@ -4,7 +4,6 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import cast
 
@@ -57,7 +56,7 @@ def load(
 def find_model(model: str | os.PathLike[str]) -> Path:
     """The directory of the model called so. Raises CheckpointError if there is none."""
     if model == MINI:
-        directory = Path(str(resources.files("ossature"))) / "data" / MINI
+        directory = Path(__file__).parents[1] / "data" / MINI
         if not directory.is_dir():
             raise CheckpointError(
                 f"{directory}: the embedded model is missing from this installation; install it again."
