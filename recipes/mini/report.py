@@ -77,6 +77,7 @@ One sample of each task:
 {last["tokens"]:,} tokens in {last["step"]:,} steps, {last["seconds"] / 60:.0f} minutes of wall time on two cores of
 {_processor()}, which other work shared. AdamW with a cosine schedule, float32. For the last {1 - ROUND_FROM:.0%} of the
 steps the experts are read rounded to MXFP4 (gradients straight through), so the shipped file is the model trained.
+[The log](../../docs/log.md) tells how this run came about, and which part of it saw an earlier corpus.
 
 ![Loss, and held-out accuracy by task, over training](curve.png)
 

@@ -36,6 +36,7 @@ SHORT = {
         "python -m recipes.mini.evaluate --json recipes/mini/run/evaluation.json --count 1"
     ),
     "python -m recipes.mini.evaluate": "python -m recipes.mini.evaluate --help",  # the line above runs it
+    "python -m recipes.mini.evaluate --count 200": "python -m recipes.mini.evaluate --help",
     "python -m recipes.mini.train": "python -m recipes.mini.train --help",
     "python bench/oracle.py --seeds 32 --wide": "python bench/oracle.py --seeds 1",
     "python bench/rmsnorm.py": "python -c 'from bench import rmsnorm as b; del b.SIZES[\"from memory\"]; b.main()'",
