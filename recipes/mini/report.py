@@ -32,6 +32,7 @@ def main() -> None:
     evaluation = json.loads((options.run / "evaluation.json").read_text())
     draw(metrics, options.to / "curve.png")
     (options.to / "REPORT.md").write_text(report(metrics, evaluation, options.model))
+    print(options.to / "REPORT.md")
 
 
 def report(metrics: list[dict[str, Any]], evaluation: dict[str, Any], model: Path) -> str:

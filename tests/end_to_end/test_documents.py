@@ -32,12 +32,17 @@ SHORT = {
     "python -m recipes.mini.train --out recipes/mini/run": (
         "python -m recipes.mini.train --out recipes/mini/run --steps 2 --batch-tokens 600"
     ),
-    "python -m recipes.mini.evaluate --json recipes/mini/run/evaluation.json": (
-        "python -m recipes.mini.evaluate --json recipes/mini/run/evaluation.json --count 1"
+    "python -m recipes.mini.export --run recipes/mini/run --to src/ossature/data/mini": (
+        "python -m recipes.mini.export --run recipes/mini/run --to recipes/mini/run/exported"  # mini is asked later
+    ),
+    "python -m recipes.mini.evaluate --json recipes/mini/run/evaluation.json": (  # one question each, answers cut off
+        "python -c 'from recipes.mini import evaluate as e; e._LONGEST = 4; e.main()'"
+        " --count 1 --json recipes/mini/run/evaluation.json"
     ),
     "python -m recipes.mini.evaluate": "python -m recipes.mini.evaluate --help",  # the line above runs it
     "python -m recipes.mini.evaluate --count 200": "python -m recipes.mini.evaluate --help",
     "python -m recipes.mini.train": "python -m recipes.mini.train --help",
+    "python -m recipes.mini.report": "python -m recipes.mini.report --help",
     "python bench/oracle.py --seeds 32 --wide": "python bench/oracle.py --seeds 1",
     "python bench/rmsnorm.py": "python -c 'from bench import rmsnorm as b; del b.SIZES[\"from memory\"]; b.main()'",
 }
@@ -56,6 +61,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
     for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "As it is"]):
         subprocess.run([*git, *arguments], cwd=copy, check=True, env=_environment(copy))
+    write_scripted(copy / "models" / "gpt-oss-20b")
     with (copy / "NOTES").open("w") as file:
         file.write("something to describe\n")
     subprocess.run([*git, "add", "--intent-to-add", "NOTES"], cwd=copy, check=True, env=_environment(copy))
