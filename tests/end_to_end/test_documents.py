@@ -43,6 +43,7 @@ SHORT = {
     "python -m recipes.mini.evaluate --count 200": "python -m recipes.mini.evaluate --help",
     "python -m recipes.mini.train": "python -m recipes.mini.train --help",
     "python -m recipes.mini.report": "python -m recipes.mini.report --help",
+    "python bench/make_checkpoint.py 20b DIR": "python bench/make_checkpoint.py tiny DIR",  # 13.8 GB
     "python bench/oracle.py --seeds 32 --wide": "python bench/oracle.py --seeds 1",
     "python bench/rmsnorm.py": "python -c 'from bench import rmsnorm as b; del b.SIZES[\"from memory\"]; b.main()'",
 }
