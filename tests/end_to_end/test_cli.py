@@ -168,6 +168,7 @@ def test_a_chat_at_a_terminal_survives_ctrl_c_and_ends_with_ctrl_d(endless):
         terminal.wait_for("> ")
         terminal.type("/effort high\r")
         terminal.wait_for("effort is high")
+        terminal.wait_for("> ")  # before it, the terminal would read Ctrl-D as the end of an empty line
         terminal.type("\x04")
         assert terminal.exit_code() == 0
         assert "Traceback" not in terminal.seen
