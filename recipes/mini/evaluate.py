@@ -142,10 +142,8 @@ def _answers(session: Session, asked: list[tuple[Conversation, Question]]) -> li
 
 
 def _reply(session: Session, prompt: list[int], answer: list[int]) -> Reply:
-    stream = ReplyStream(iter(answer), Parser(session.tokenizer), prompt=prompt, stop_ids=session.stop_ids)
-    for _ in stream:
-        pass
-    return stream.reply
+    parser = Parser(session.tokenizer)
+    return ReplyStream(iter(answer), parser, prompt=prompt, stop_ids=session.stop_ids).finish()
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -32,10 +32,7 @@ def stream_of(tokenizer: Tokenizer, text: str, *, prompt: list[int] | None = Non
 
 
 def reply_to(tokenizer: Tokenizer, text: str) -> Reply:
-    stream = stream_of(tokenizer, text)
-    for _ in stream:
-        pass
-    return stream.reply
+    return stream_of(tokenizer, text).finish()
 
 
 def test_reasoning_preamble_and_answer_are_told_apart(tokenizer):

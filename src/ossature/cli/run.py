@@ -52,9 +52,7 @@ def command(
     if as_json:
         from dataclasses import asdict
 
-        for _ in stream:
-            pass
-        typer.echo(json.dumps(asdict(stream.reply), ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(asdict(stream.finish()), ensure_ascii=False, indent=2))
         return
     from ossature.cli.answer import print_stream
 

@@ -118,6 +118,12 @@ class ReplyStream:
             malformed=list(self._malformed),
         )
 
+    def finish(self) -> Reply:
+        """Read what is left of the answer and return the whole of it."""
+        for _ in self._events:
+            pass
+        return self.reply
+
     def _run(self) -> Generator[Event]:
         for token in self._ids:
             self._completion_tokens += 1

@@ -163,7 +163,7 @@ class Session:
         Raises MessageError for a conversation that cannot be rendered, ConfigError for a wrong option or where the
         checkpoint has no fitting tokenizer, ContextLengthError for one too long.
         """
-        stream = self.stream(
+        return self.stream(
             messages,
             reasoning_effort=reasoning_effort,
             tools=tools,
@@ -174,10 +174,7 @@ class Session:
             seed=seed,
             max_new_tokens=max_new_tokens,
             logit_bias=logit_bias,
-        )
-        for _ in stream:
-            pass
-        return stream.reply
+        ).finish()
 
     def stream(
         self,
