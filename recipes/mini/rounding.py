@@ -19,8 +19,8 @@ def round_to_mxfp4(weight: Tensor) -> Tensor:
     weight (experts, in, out) float32, dense as trained; blocks of 32 run along `in`, as in the packed (out, in) form.
     """
     blocks = weight.unflatten(1, (-1, 32))
-    largest = blocks.abs().amax(2, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-    unit = torch.exp2((largest.log2().floor() - 2).clamp(min=-126))
+    exponent = torch.frexp(blocks.abs().amax(2, keepdim=True)).exponent  # of a mantissa in [0.5, 1), as in numpy
+    unit = torch.exp2((exponent - 3).clamp(min=-126).float())
     magnitude = _MAGNITUDES[torch.bucketize(blocks.abs() / unit, _MIDPOINTS)]
     return (magnitude * unit * blocks.sign()).flatten(1, 2)
 
