@@ -12,6 +12,7 @@ import math
 import os
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ RESTART = 6000 / STEPS  # share of the steps after which the learning rate start
 ROUND_FROM = 5100 / STEPS  # share of the steps after which the experts are read rounded to MXFP4
 PROMPT_WEIGHT = {"A": 0.1}  # of tokens that are not the model's own: early on, what repeats in prompts teaches copying
 HELD_OUT = 480  # conversations in the curve
+MEETING = "meeting"  # the file through which the workers find each other
 BALANCE_WEIGHT = 0.01  # of the loss that keeps all experts in use
 
 
@@ -56,13 +58,14 @@ def main() -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train to the last step on all workers, from the saved state if there is one."""
+    (options.out / MEETING).unlink(missing_ok=True)  # left by a run that was killed, it would keep this one waiting
     spawn(_worker, args=(options,), nprocs=options.workers)
 
 
 def _worker(rank: int, options: argparse.Namespace) -> None:
     """One process of `options.workers`, with one thread: two of them do a third more than one with two threads."""
     torch.set_num_threads(1)
-    meeting = f"file://{(options.out / 'meeting').absolute()}"
+    meeting = f"file://{(options.out / MEETING).absolute()}"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.workers)
     tokenizer = load_tokenizer(options.out)
     model = Transformer(config_for(tokenizer), dtype=torch.float32)
@@ -155,11 +158,8 @@ def _average_gradients(model: Transformer, workers: int) -> None:
 
 def config_for(tokenizer: Tokenizer) -> ModelConfig:
     """The config of `mini` with this tokenizer's ids."""
-    return mini_config(
-        tokenizer.vocab_size,
-        eos_token_id=tuple(tokenizer.special[name] for name in ("<|return|>", "<|endoftext|>", "<|call|>")),
-        pad_token_id=tokenizer.special["<|endoftext|>"],
-    )
+    pad = tokenizer.special["<|endoftext|>"]
+    return mini_config(tokenizer.vocab_size, eos_token_id=tokenizer.stop_ids, pad_token_id=pad)
 
 
 def _optimizer(model: Transformer, learning_rate: float) -> torch.optim.AdamW:
@@ -195,17 +195,13 @@ def _loss(model: Transformer, rows: list[Row], prompt_weight: float) -> Tensor:
     predicting, target, weight = _targets(rows, prompt_weight)
     routers = Capture(Site("router_logits"))
     batch = Batch.packed([row.ids for row in rows], captures=(routers,))
-    logits = model(_only(batch, predicting))
+    logits = model(replace(batch, logits_rows=predicting))
     entropy = F.cross_entropy(logits, target, reduction="none")
     balance = torch.zeros(())
     for value in routers.into.values():
         chosen = torch.zeros_like(value).scatter(1, value.topk(model.config.num_experts_per_tok).indices, 1.0)
         balance = balance + (chosen.mean(0) * value.softmax(-1).mean(0)).sum() * value.shape[1]
     return (entropy * weight).sum() / weight.sum() + BALANCE_WEIGHT * balance / len(routers.into)
-
-
-def _only(batch: Batch, logits_rows: Tensor) -> Batch:
-    return Batch(batch.token_ids, batch.positions, batch.sequence_of_row, logits_rows, batch.captures)
 
 
 @torch.no_grad()
@@ -216,7 +212,8 @@ def _held_out(model: Transformer, rendered: list[tuple[Conversation, Row]]) -> d
         group = rendered[start : start + 32]
         rows = [row for _, row in group]
         predicting, target, _ = _targets(rows, 0.0)
-        hit = model(_only(Batch.packed([row.ids for row in rows]), predicting)).argmax(-1) == target
+        batch = replace(Batch.packed([row.ids for row in rows]), logits_rows=predicting)
+        hit = model(batch).argmax(-1) == target
         for (conversation, _), row_hit in zip(group, hit.split([sum(row.trained) for row in rows]), strict=True):
             right[f"{conversation.task}/{conversation.reasoning_effort}"].append(bool(row_hit.all()))
     return {name: round(sum(marks) / len(marks), 3) for name, marks in sorted(right.items())}
