@@ -74,7 +74,7 @@ def main() -> None:
     """Read the options, evaluate, print a Markdown table, write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-m", "--model", default="mini", help="a checkpoint directory; default: the embedded model")
-    parser.add_argument("--count", type=int, default=80, help="conversations a suite and effort")
+    parser.add_argument("--count", type=int, default=200, help="conversations a suite and effort")
     parser.add_argument("--json", type=Path, help="write the rows here too")
     options = parser.parse_args()
     began = time.monotonic()

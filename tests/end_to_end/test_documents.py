@@ -40,7 +40,6 @@ SHORT = {
         " --count 1 --json recipes/mini/run/evaluation.json"
     ),
     "python -m recipes.mini.evaluate": "python -m recipes.mini.evaluate --help",  # the line above runs it
-    "python -m recipes.mini.evaluate --count 200": "python -m recipes.mini.evaluate --help",
     "python -m recipes.mini.train": "python -m recipes.mini.train --help",
     "python -m recipes.mini.report": "python -m recipes.mini.report --help",
     "python bench/make_checkpoint.py 20b DIR": "python bench/make_checkpoint.py tiny DIR",  # 13.8 GB
