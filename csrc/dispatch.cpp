@@ -2,6 +2,8 @@
 
 #include <stdexcept>
 
+#include "platform.h"
+
 namespace ossature {
 namespace {
 
@@ -11,24 +13,37 @@ struct Isa {
     Kernels kernels;
 };
 
-// The compiler's builtin asks the processor (cpuid) and the operating system (xgetbv): the wide registers need both.
+#define OSSATURE_KERNELS(isa)                                                                                          \
+    {                                                                                                                  \
+        &isa::rmsnorm, isa::linear, isa::linear_workspace, isa::experts, isa::experts_workspace, isa::attention,       \
+            isa::attention_workspace, isa::rope, isa::embed                                                            \
+    }
+
+bool always() { return true; }
+
 const Isa isas[] = {
+#ifdef OSSATURE_BUILT_amx
+    {"amx", has_amx, OSSATURE_KERNELS(amx)},
+#endif
+#ifdef OSSATURE_BUILT_avx512_bf16
+    {"avx512_bf16", has_avx512_bf16, OSSATURE_KERNELS(avx512_bf16)},
+#endif
+#ifdef OSSATURE_BUILT_avx512_vnni
+    {"avx512_vnni", has_avx512_vnni, OSSATURE_KERNELS(avx512_vnni)},
+#endif
 #ifdef OSSATURE_BUILT_avx512
-    {"avx512",
-     [] {
-         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                __builtin_cpu_supports("fma");
-     },
-     {avx512::rmsnorm}},
+    {"avx512", has_avx512, OSSATURE_KERNELS(avx512)},
 #endif
 #ifdef OSSATURE_BUILT_avx2
-    {"avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }, {avx2::rmsnorm}},
+    {"avx2", has_avx2, OSSATURE_KERNELS(avx2)},
+#endif
+#ifdef OSSATURE_BUILT_neon_dot
+    {"neon_dot", has_neon_dot, OSSATURE_KERNELS(neon_dot)},
 #endif
 #ifdef OSSATURE_BUILT_neon
-    {"neon", [] { return true; }, {neon::rmsnorm}}, // part of every 64-bit Arm processor
+    {"neon", always, OSSATURE_KERNELS(neon)}, // part of every 64-bit Arm processor
 #endif
-    {"scalar", [] { return true; }, {scalar::rmsnorm}},
+    {"scalar", always, OSSATURE_KERNELS(scalar)},
 };
 
 } // namespace

@@ -4,7 +4,9 @@
 //   load(p)               lanes values of float or bf16, widened to float32; no alignment needed
 //   store(p, v)           rounded to nearest even where p is bf16
 //   load(p, n), store(p, v, n)   the first n < lanes values only; the others are read as zero and never written
-//   broadcast, multiply, multiply_add(a, b, c) = a * b + c, add, sum
+//   broadcast, add, subtract, multiply, divide, minimum, maximum, multiply_add(a, b, c) = a * b + c
+//   sum, largest          over the lanes
+//   exponential(v)        e^v within 2 units in the last place; below -87.3 a number under 1.2e-38, above 88.7 the largest
 //
 // Everything is inside the namespace of its instruction set, and nothing comes from the standard library but plain C.
 #pragma once
@@ -13,9 +15,17 @@
 
 #include "ops.h"
 
-#if defined(OSSATURE_ISA_avx2) || defined(OSSATURE_ISA_avx512)
+// The sets that add instructions to AVX-512 or NEON share its verbs.
+#if defined(OSSATURE_ISA_avx512) || defined(OSSATURE_ISA_avx512_vnni) || defined(OSSATURE_ISA_avx512_bf16) || \
+    defined(OSSATURE_ISA_amx)
+#define OSSATURE_AVX512
+#elif defined(OSSATURE_ISA_neon) || defined(OSSATURE_ISA_neon_dot)
+#define OSSATURE_NEON
+#endif
+
+#if defined(OSSATURE_AVX512) || defined(OSSATURE_ISA_avx2)
 #include <immintrin.h>
-#elif defined(OSSATURE_ISA_neon)
+#elif defined(OSSATURE_NEON)
 #include <arm_neon.h>
 #elif !defined(OSSATURE_ISA_scalar)
 #error "CMakeLists.txt defines OSSATURE_ISA and OSSATURE_ISA_<its value>"
@@ -30,7 +40,7 @@ namespace OSSATURE_ISA {
 constexpr std::uint32_t half_below = 0x7fff;
 constexpr std::uint32_t quiet = 0x40;
 
-#if defined(OSSATURE_ISA_avx512)
+#if defined(OSSATURE_AVX512)
 
 constexpr std::int64_t lanes = 16;
 using vec = __m512;
@@ -39,7 +49,14 @@ inline vec broadcast(float a) { return _mm512_set1_ps(a); }
 inline vec add(vec a, vec b) { return _mm512_add_ps(a, b); }
 inline vec multiply(vec a, vec b) { return _mm512_mul_ps(a, b); }
 inline vec multiply_add(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+inline vec subtract(vec a, vec b) { return _mm512_sub_ps(a, b); }
+inline vec divide(vec a, vec b) { return _mm512_div_ps(a, b); }
+inline vec minimum(vec a, vec b) { return _mm512_min_ps(a, b); }
+inline vec maximum(vec a, vec b) { return _mm512_max_ps(a, b); }
+inline vec nearest(vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline vec times_two_to(vec a, vec whole) { return _mm512_scalef_ps(a, whole); }
 inline float sum(vec a) { return _mm512_reduce_add_ps(a); }
+inline float largest(vec a) { return _mm512_reduce_max_ps(a); }
 
 inline vec load(const float* p) { return _mm512_loadu_ps(p); }
 inline void store(float* p, vec v) { _mm512_storeu_ps(p, v); }
@@ -70,11 +87,26 @@ inline vec broadcast(float a) { return _mm256_set1_ps(a); }
 inline vec add(vec a, vec b) { return _mm256_add_ps(a, b); }
 inline vec multiply(vec a, vec b) { return _mm256_mul_ps(a, b); }
 inline vec multiply_add(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+inline vec subtract(vec a, vec b) { return _mm256_sub_ps(a, b); }
+inline vec divide(vec a, vec b) { return _mm256_div_ps(a, b); }
+inline vec minimum(vec a, vec b) { return _mm256_min_ps(a, b); }
+inline vec maximum(vec a, vec b) { return _mm256_max_ps(a, b); }
+inline vec nearest(vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline vec times_two_to(vec a, vec whole) {
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(127));
+    return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+}
 
 inline float sum(vec a) {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+inline float largest(vec a) {
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
 inline vec load(const float* p) { return _mm256_loadu_ps(p); }
@@ -97,7 +129,7 @@ inline void store(bf16* p, vec v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), upper);
 }
 
-#elif defined(OSSATURE_ISA_neon)
+#elif defined(OSSATURE_NEON)
 
 constexpr std::int64_t lanes = 4;
 using vec = float32x4_t;
@@ -106,7 +138,17 @@ inline vec broadcast(float a) { return vdupq_n_f32(a); }
 inline vec add(vec a, vec b) { return vaddq_f32(a, b); }
 inline vec multiply(vec a, vec b) { return vmulq_f32(a, b); }
 inline vec multiply_add(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
+inline vec subtract(vec a, vec b) { return vsubq_f32(a, b); }
+inline vec divide(vec a, vec b) { return vdivq_f32(a, b); }
+inline vec minimum(vec a, vec b) { return vminq_f32(a, b); }
+inline vec maximum(vec a, vec b) { return vmaxq_f32(a, b); }
+inline vec nearest(vec a) { return vrndnq_f32(a); }
+inline vec times_two_to(vec a, vec whole) {
+    const int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(whole), vdupq_n_s32(127));
+    return vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23)));
+}
 inline float sum(vec a) { return vaddvq_f32(a); }
+inline float largest(vec a) { return vmaxvq_f32(a); }
 
 inline vec load(const float* p) { return vld1q_f32(p); }
 inline void store(float* p, vec v) { vst1q_f32(p, v); }
@@ -151,6 +193,48 @@ inline vec multiply(vec a, vec b) {
 
 inline vec multiply_add(vec a, vec b, vec c) { return add(multiply(a, b), c); }
 
+inline vec subtract(vec a, vec b) {
+    for (std::int64_t i = 0; i < lanes; ++i) a.lane[i] -= b.lane[i];
+    return a;
+}
+
+inline vec divide(vec a, vec b) {
+    for (std::int64_t i = 0; i < lanes; ++i) a.lane[i] /= b.lane[i];
+    return a;
+}
+
+inline vec minimum(vec a, vec b) {
+    for (std::int64_t i = 0; i < lanes; ++i) a.lane[i] = a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+
+inline vec maximum(vec a, vec b) {
+    for (std::int64_t i = 0; i < lanes; ++i) a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+
+// Within the range of `exponential`: adding and taking off 1.5 * 2^23 leaves a whole number.
+inline vec nearest(vec a) {
+    const vec shift = broadcast(12582912.0f);
+    return subtract(add(a, shift), shift);
+}
+
+inline vec times_two_to(vec a, vec whole) {
+    for (std::int64_t i = 0; i < lanes; ++i) {
+        const std::int32_t exponent = (static_cast<std::int32_t>(whole.lane[i]) + 127) << 23;
+        float factor;
+        memcpy(&factor, &exponent, sizeof factor);
+        a.lane[i] *= factor;
+    }
+    return a;
+}
+
+inline float largest(vec a) {
+    float top = a.lane[0];
+    for (float lane : a.lane) top = lane > top ? lane : top;
+    return top;
+}
+
 inline float sum(vec a) {
     float total = 0;
     for (float lane : a.lane) total += lane;
@@ -185,6 +269,21 @@ inline void store(bf16* p, vec v) {
 }
 
 #endif
+
+// Cody and Waite's reduction to |r| <= ln(2)/2, then the polynomial of the Cephes library's expf.
+inline vec exponential(vec x) {
+    x = minimum(maximum(x, broadcast(-87.3f)), broadcast(88.3f));
+    const vec whole = nearest(multiply(x, broadcast(1.44269504088896341f)));
+    vec r = multiply_add(whole, broadcast(-0.693359375f), x);
+    r = multiply_add(whole, broadcast(2.12194440e-4f), r);
+    vec p = broadcast(1.9875691500e-4f);
+    p = multiply_add(p, r, broadcast(1.3981999507e-3f));
+    p = multiply_add(p, r, broadcast(8.3334519073e-3f));
+    p = multiply_add(p, r, broadcast(4.1665795894e-2f));
+    p = multiply_add(p, r, broadcast(1.6666665459e-1f));
+    p = multiply_add(p, r, broadcast(5.0000001201e-1f));
+    return times_two_to(multiply_add(p, multiply(r, r), add(r, broadcast(1))), whole);
+}
 
 template <class T>
 inline vec load(const T* p, std::int64_t n) {

@@ -2,7 +2,10 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
+from typing import Any
 
 import hypothesis
 import pytest
@@ -23,15 +26,29 @@ def counts() -> Callable[[int, int], int]:
     return lambda reduced, full: full if FULL else reduced
 
 
+@dataclass(frozen=True)
+class Isa:
+    """The operations of `ops.cpu` with one instruction set."""
+
+    name: str
+
+    def __getattr__(self, op: str) -> Callable[..., Any]:
+        return partial(getattr(cpu, op), isa=self.name)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test marked `@pytest.mark.op("attention")` on every `backend` that has this operation."""
+    """Run a test marked `@pytest.mark.op("attention")` on every `backend` that has this operation.
+
+    The compiled kernels are as many backends as there are instruction sets that run here. `dense`: only those that read
+    experts which are not packed.
+    """
     if "backend" not in metafunc.fixturenames:
         return
     marker = metafunc.definition.get_closest_marker("op")
     assert marker is not None, f"{metafunc.function.__name__} uses `backend` and needs @pytest.mark.op(name)"
     (op,) = marker.args
-    backends: dict[str, ModuleType] = {"torch": grad}
-    if cpu.available:
-        backends["cpu"] = cpu
+    backends: dict[str, ModuleType | Isa] = {"torch": grad}
+    if not marker.kwargs.get("dense"):
+        backends |= {f"cpu {isa}": Isa(isa) for isa in cpu.isas()}
     fitting = {name: module for name, module in backends.items() if hasattr(module, op)}
     metafunc.parametrize("backend", fitting.values(), ids=list(fitting))

@@ -267,34 +267,44 @@ def chosen(tokens: int, size: int, k: int, how: str) -> Tensor:
     return scores.topk(k, dim=-1).indices
 
 
-@pytest.mark.op("experts")
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("form", ["packed", "dense"])
-@pytest.mark.parametrize("how", ["random", "one by all", "one by none", "the same by all"])
-@pytest.mark.parametrize(
-    ("tokens", "size", "k", "hidden", "inner"),
-    [(1, 7, 3, 96, 64), (33, 7, 3, 96, 64), (5, 4, 1, 32, 160), (9, 5, 4, 64, 96), (3, 3, 2, 2880, 64)],
-)
-def test_experts(
-    backend: ModuleType,
-    tokens: int,
-    size: int,
-    k: int,
-    hidden: int,
-    inner: int,
-    how: str,
-    form: str,
-    dtype: torch.dtype,
+HOW = ["random", "one by all", "one by none", "the same by all"]
+# (tokens, size, k, hidden, inner)
+SHAPES = [(1, 7, 3, 96, 64), (33, 7, 3, 96, 64), (5, 4, 1, 32, 160), (9, 5, 4, 64, 96), (3, 3, 2, 2880, 64)]
+
+
+def check_experts(
+    backend: ModuleType, every: Bank, matrices: tuple[ExpertMatrix, ExpertMatrix], index: Tensor, dtype: torch.dtype
 ) -> None:
-    every = bank(size, hidden, inner)
-    gate_up, down = every.packed if form == "packed" else every.dense
-    x, index = noise(tokens, hidden).to(dtype), chosen(tokens, size, k, how)
-    weight = noise(tokens, k).softmax(-1)
+    tokens, k = index.shape
+    gate_up, down = matrices
+    x, weight = noise(tokens, down.bias.shape[1]).to(dtype), noise(tokens, k).softmax(-1)
     got = backend.experts(x, index, weight, gate_up, down, alpha=ALPHA, limit=LIMIT)
     exact = reference.experts(x.double(), index, weight, gate_up, down, alpha=ALPHA, limit=LIMIT)
     plain = every.eager(torch.float64)(x.double(), index, weight.double())
     assert error(plain, exact) < 1e-14
     assert_as_good_as_eager(got, every.eager(dtype)(x, index, weight.to(dtype)), exact, dtype)
+
+
+@pytest.mark.op("experts")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize(("tokens", "size", "k", "hidden", "inner"), SHAPES)
+def test_packed_experts(
+    backend: ModuleType, tokens: int, size: int, k: int, hidden: int, inner: int, how: str, dtype: torch.dtype
+) -> None:
+    every = bank(size, hidden, inner)
+    check_experts(backend, every, every.packed, chosen(tokens, size, k, how), dtype)
+
+
+@pytest.mark.op("experts", dense=True)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize(("tokens", "size", "k", "hidden", "inner"), SHAPES)
+def test_dense_experts(
+    backend: ModuleType, tokens: int, size: int, k: int, hidden: int, inner: int, how: str, dtype: torch.dtype
+) -> None:
+    every = bank(size, hidden, inner)
+    check_experts(backend, every, every.dense, chosen(tokens, size, k, how), dtype)
 
 
 @pytest.mark.op("experts")

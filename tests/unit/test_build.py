@@ -29,7 +29,7 @@ def test_usable_instruction_sets_are_the_built_ones_in_the_same_order() -> None:
 
 
 def test_the_extension_itself_refuses_an_instruction_set_it_cannot_run() -> None:
-    for isa in {"avx512", "avx2", "neon", "sse9"} - set(_core.usable()):
+    for isa in {"amx", "avx512", "avx2", "neon", "sse9"} - set(_core.usable()):
         with pytest.raises(ValueError, match=isa):
             _core.kernels(isa)
 
@@ -43,7 +43,8 @@ def test_one_file_serves_every_python_from_3_12_on() -> None:
 
 
 def test_dtype_codes_are_those_of_the_extension() -> None:
-    assert cpu._DTYPES == {torch.float32: _core.FLOAT32, torch.bfloat16: _core.BFLOAT16}
+    assert cpu.DTYPES == {torch.float32: _core.FLOAT32, torch.bfloat16: _core.BFLOAT16}
+    assert cpu._INT8 == _core.INT8
 
 
 def test_the_stub_names_exactly_what_the_extension_has() -> None:

@@ -18,7 +18,7 @@ from ossature.model.batch import Batch
 from ossature.model.cache import KVCache
 from ossature.model.rope import rotation, yarn_frequencies
 from ossature.model.sites import asks, check_layers, visit
-from ossature.ops import ExpertMatrix, Rows
+from ossature.ops import ExpertMatrix, Int8Matrix, Rows
 
 __all__ = ["Transformer"]
 
@@ -42,10 +42,16 @@ class Norm(nn.Module):
 
 
 class Linear(nn.Linear):
-    """A torch Linear, so that adapters find what they expect, computed by `ops.linear`."""
+    """A torch Linear, so that adapters find what they expect, computed by `ops.linear`.
+
+    int8  the copy of `weight` that `numerics="fast"` reads in its place, or None
+    """
+
+    int8: Int8Matrix | None = None
+    deterministic = False
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.linear(input, self.weight, self.bias)
+        return ops.linear(input, self.weight, self.bias, int8=self.int8, one_order=self.deterministic)
 
 
 class Attention(nn.Module):
@@ -86,6 +92,8 @@ class Experts(nn.Module):
     dense:  gate_up_proj (experts, hidden, 2·intermediate), down_proj (experts, intermediate, hidden)
     """
 
+    deterministic = False
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.alpha, self.limit = config.swiglu_alpha, config.swiglu_limit
@@ -109,7 +117,17 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor, index: Tensor, weight: Tensor, stages: dict[str, Tensor] | None) -> Tensor:
         gate_up, down = self.projection("gate_up_proj"), self.projection("down_proj")
-        return ops.experts(x, index, weight, gate_up, down, alpha=self.alpha, limit=self.limit, stages=stages)
+        return ops.experts(
+            x,
+            index,
+            weight,
+            gate_up,
+            down,
+            alpha=self.alpha,
+            limit=self.limit,
+            stages=stages,
+            one_order=self.deterministic,
+        )
 
 
 class MLP(nn.Module):
@@ -168,18 +186,28 @@ class Decoder(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The whole network; `dtype` is that of its activations, weights keep the type they are stored in."""
+    """The whole network; `dtype` is that of its activations, weights keep the type they are stored in.
+
+    deterministic  a token's numbers do not depend on what else is in the batch, on chunks or on threads: every product
+                   has one summation order, which costs speed where many rows are computed at once
+    """
 
     inv_freq: Tensor
 
-    def __init__(self, config: ModelConfig, *, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(
+        self, config: ModelConfig, *, dtype: torch.dtype = torch.bfloat16, deterministic: bool = False
+    ) -> None:
         super().__init__()
         self.config = config
         self.dtype = dtype
+        self.deterministic = deterministic
         self.model = Decoder(config)
         self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         inv_freq, self.concentration = yarn_frequencies(config)
         self.register_buffer("inv_freq", inv_freq, persistent=False)  # float64
+        for module in self.modules():
+            if isinstance(module, Linear | Experts):
+                module.deterministic = deterministic
 
     def forward(self, batch: Batch, cache: KVCache | None = None) -> Tensor:
         """Logits (len(batch.logits_rows), vocab_size), float32, or float64 where the activations are.

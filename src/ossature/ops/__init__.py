@@ -9,14 +9,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ossature.errors import ShapeError
+from ossature.errors import BackendError, ShapeError
 from ossature.ops import cpu, grad, reference
 from ossature.ops.expert_matrix import ExpertMatrix, dequantize
+from ossature.ops.int8_matrix import Int8Matrix
 from ossature.ops.rows import Rows
 
 __all__ = [
     "Backend",
     "ExpertMatrix",
+    "Int8Matrix",
     "Rows",
     "attention",
     "attention_pattern",
@@ -34,7 +36,9 @@ __all__ = [
 
 def embed(token_ids: Tensor, weight: Tensor, *, dtype: torch.dtype) -> Tensor:
     """Rows of weight (vocab, hidden) for token_ids (tokens,) int64 → (tokens, hidden) in `dtype`."""
-    return grad.embed(token_ids, weight, dtype)
+    if _needs_grad(weight) or not _has_kernel(weight) or dtype not in cpu.DTYPES:
+        return grad.embed(token_ids, weight, dtype)
+    return cpu.embed(token_ids, weight, dtype)
 
 
 def rmsnorm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -45,16 +49,28 @@ def rmsnorm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return cpu.rmsnorm(x.contiguous(), weight, eps)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (tokens, in), weight (out, in), bias (out,) or None → (tokens, out), dtype of x."""
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, int8: Int8Matrix | None = None, one_order: bool = False
+) -> Tensor:
+    """x (tokens, in), weight (out, in), bias (out,) or None → (tokens, out), dtype of x.
+
+    int8       a copy of `weight` that takes its place wherever no gradient is asked for
+    one_order  sum a row in one order, whatever the number of rows. Raises BackendError where no kernel does
+    """
     _require(x.ndim == 2 and weight.ndim == 2 and x.shape[1] == weight.shape[1], "linear", x=x, weight=weight)
-    return grad.linear(x, weight, bias)
+    stored = [weight] if bias is None else [weight, bias]
+    if _needs_grad(x, *stored) or not _has_kernel(x, *stored):
+        _require_any_order(one_order, "linear")
+        return grad.linear(x, weight, bias)
+    return cpu.linear(x.contiguous(), int8 or weight.contiguous(), bias, one_order=one_order)
 
 
 def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs (i, i + head_dim/2) of x (tokens, heads, head_dim) by cos, sin (tokens, head_dim/2) float32."""
     _require(x.ndim == 3 and cos.shape == (x.shape[0], x.shape[2] // 2), "rope", x=x, cos=cos, sin=sin)
-    return grad.rope(x, cos, sin)
+    if _needs_grad(x) or not _has_kernel(x, cos, sin):
+        return grad.rope(x, cos, sin)
+    return cpu.rope(x.contiguous(), cos, sin)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, rows: Rows, *, scale: float) -> Tensor:
@@ -67,6 +83,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, rows: Rows, *, sca
     Returns (tokens, heads, head_dim), dtype of q. Source: openai/gpt-oss torch/model.py `sdpa`.
     """
     _require(q.ndim == 3 and k.shape == v.shape and sinks.shape == q.shape[1:2], "attention", q=q, k=k, v=v)
+    if not _needs_grad(q, k, v, sinks) and _has_kernel(q, k, v, sinks) and cpu.attention_fits(q, k):
+        return cpu.attention(q.contiguous(), k.contiguous(), v.contiguous(), sinks, rows, scale=scale)
     return grad.attention(q, k, v, sinks, rows, scale=scale)
 
 
@@ -93,15 +111,31 @@ def experts(
     alpha: float,
     limit: float,
     stages: dict[str, Tensor] | None = None,
+    one_order: bool = False,
 ) -> Tensor:
     """Weighted sum over the chosen experts of down(swiglu(gate_up(x))), biases included.
 
     x (tokens, hidden); index (tokens, k) int64; weight (tokens, k) float32; gate_up and down: `ExpertMatrix`
     alpha, limit: of the clamped SwiGLU. `stages`, where given, receives the buffers between the products.
+    one_order: sum each token's products in one order, whatever the number of tokens; as in `linear`.
 
     Returns (tokens, hidden), dtype of x.
     """
     _require(x.ndim == 2 and index.shape == weight.shape, "experts", x=x, index=index, weight=weight)
+    given = (x, gate_up.bias, down.bias)
+    if gate_up.is_packed and _has_kernel(*given) and not _needs_grad(weight, *given):
+        return cpu.experts(
+            x.contiguous(),
+            index,
+            weight,
+            gate_up,
+            down,
+            alpha=alpha,
+            limit=limit,
+            stages=stages,
+            one_order=one_order,
+        )
+    _require_any_order(one_order, "experts")
     return grad.experts(x, index, weight, gate_up, down, alpha=alpha, limit=limit, stages=stages)
 
 
@@ -115,19 +149,10 @@ class Backend(NamedTuple):
 
 def backends() -> list[Backend]:
     """One line an operation, in the order of the forward pass, for `ossature info`."""
-    kernel = Backend("rmsnorm", f"cpu ({cpu.isa})", cpu.reason) if cpu.available else _torch("rmsnorm", cpu.reason)
-    plain = "plain torch: no compiled kernel yet"
-    return [
-        _torch("embed", plain),
-        kernel,
-        *(_torch(op, plain) for op in ("linear", "rope", "attention")),
-        _torch("route", "plain torch by design: small, and researchers change it"),
-        _torch("experts", plain),
-    ]
-
-
-def _torch(op: str, reason: str) -> Backend:
-    return Backend(op, "torch", reason)
+    compiled = ("embed", "rmsnorm", "linear", "rope", "attention", "experts")
+    kernels = {op: Backend(op, f"cpu ({cpu.isa})" if cpu.available else "torch", cpu.reason) for op in compiled}
+    route = Backend("route", "torch", "plain torch by design: small, and researchers change it")
+    return [*(kernels[op] for op in compiled[:-1]), route, kernels["experts"]]
 
 
 def _needs_grad(*tensors: Tensor) -> bool:
@@ -135,7 +160,16 @@ def _needs_grad(*tensors: Tensor) -> bool:
 
 
 def _has_kernel(*tensors: Tensor) -> bool:
-    return cpu.available and all(t.is_cpu and t.dtype in (torch.float32, torch.bfloat16) for t in tensors)
+    return cpu.available and all(t.is_cpu and t.dtype in cpu.DTYPES for t in tensors)
+
+
+def _require_any_order(one_order: bool, op: str) -> None:
+    if one_order:
+        raise BackendError(
+            f"{op}: one summation order for every batch was asked for (deterministic=True), and no compiled kernel "
+            f"takes these tensors: {cpu.reason}. It needs activations in float32 or bfloat16 on the CPU, packed "
+            "experts, and no gradient."
+        )
 
 
 def _require(condition: bool, op: str, **tensors: Tensor) -> None:

@@ -45,6 +45,11 @@ class ExpertMatrix:
     scales: Tensor | None = None
     weight: Tensor | None = None
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether the matrices are MXFP4 blocks and scales."""
+        return self.blocks is not None
+
     def matrix(self, expert: int, dtype: torch.dtype) -> Tensor:
         """One expert's matrix (out, in) in `dtype`; the packed form is expanded for this expert alone."""
         if self.weight is not None:

@@ -1,0 +1,282 @@
+// The mixture of experts over packed MXFP4 matrices. Tokens are grouped by expert, so that a matrix is read once for
+// all of its tokens; between the two products lies the clamped SwiGLU. Source: openai/gpt-oss torch/model.py `MLPBlock`.
+#include "product.h"
+#include "threads.h"
+#include "tiles.h"
+
+namespace ossature {
+namespace OSSATURE_ISA {
+namespace {
+
+constexpr std::int64_t item_rows = 64;    // of one expert, at a time: 92 KB of MXFP4 of 2880 columns
+constexpr std::int64_t raw_tokens = 1024; // whose sums for those rows fit beside an expanded panel: 256 KB
+
+// Slots (token * chosen + j) sorted by expert, and for every expert where its slots begin.
+struct Groups {
+    std::int64_t* begin; // (experts + 1)
+    std::int64_t* slot;  // (tokens * chosen)
+    std::int64_t* hit;   // experts that were chosen, `hits` of them
+    std::int64_t hits;
+};
+
+std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+std::size_t groups_bytes(const Experts& c) {
+    return round_up(static_cast<std::size_t>(2 * c.experts + 2 + c.tokens * c.chosen) * sizeof(std::int64_t));
+}
+
+Groups group(const Experts& c) {
+    Groups g{};
+    g.begin = static_cast<std::int64_t*>(c.workspace);
+    g.hit = g.begin + c.experts + 1;
+    g.slot = g.hit + c.experts + 1;
+    const std::int64_t slots = c.tokens * c.chosen;
+    for (std::int64_t e = 0; e <= c.experts; ++e) g.begin[e] = 0;
+    for (std::int64_t s = 0; s < slots; ++s) ++g.begin[c.index[s] + 1];
+    for (std::int64_t e = 0; e < c.experts; ++e) {
+        if (g.begin[e + 1]) g.hit[g.hits++] = e;
+        g.begin[e + 1] += g.begin[e];
+    }
+    for (std::int64_t s = 0; s < slots; ++s) g.slot[g.begin[c.index[s]]++] = s;
+    for (std::int64_t e = c.experts; e > 0; --e) g.begin[e] = g.begin[e - 1];
+    g.begin[0] = 0;
+    return g;
+}
+
+Matrix of_expert(const Matrix& m, std::int64_t e) {
+    Matrix one = m;
+    one.values = static_cast<const std::uint8_t*>(m.values) + e * m.rows * m.cols / 2;
+    one.scales = static_cast<const std::uint8_t*>(m.scales) + e * m.rows * m.cols / block;
+    return one;
+}
+
+const void* of_row(const void* p, Type type, std::int64_t i) {
+    return static_cast<const char*>(p) + i * (type == Type::float32 ? 4 : 2);
+}
+
+// Every second value of 2 * lanes floats: the gates, then the linear branch.
+void deinterleave(const float* p, vec& gate, vec& up) {
+#if defined(OSSATURE_AVX512)
+    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const vec a = load(p), b = load(p + lanes);
+    gate = _mm512_permutex2var_ps(a, even, b);
+    up = _mm512_permutex2var_ps(a, _mm512_add_epi32(even, _mm512_set1_epi32(1)), b);
+#else
+    float gates[lanes], ups[lanes];
+    for (std::int64_t i = 0; i < lanes; ++i) {
+        gates[i] = p[2 * i];
+        ups[i] = p[2 * i + 1];
+    }
+    gate = load(gates);
+    up = load(ups);
+#endif
+}
+
+// gate * sigmoid(alpha * gate) * (up + 1), both clamped first.
+vec swiglu(vec gate, vec up, float alpha, float limit) {
+    gate = minimum(gate, broadcast(limit));
+    up = maximum(minimum(up, broadcast(limit)), broadcast(-limit));
+    const vec one = broadcast(1);
+    const vec sigmoid = divide(one, add(one, exponential(multiply(gate, broadcast(-alpha)))));
+    return multiply(multiply(gate, sigmoid), add(up, one));
+}
+
+template <class T>
+void activate(T* neurons, const float* raw, std::int64_t rows, float alpha, float limit) {
+    vec gate, up;
+    std::int64_t r = 0;
+    for (; r + 2 * lanes <= rows; r += 2 * lanes) {
+        deinterleave(raw + r, gate, up);
+        store(neurons + r / 2, swiglu(gate, up, alpha, limit));
+    }
+    if (r < rows) {
+        float padded[2 * lanes] = {};
+        memcpy(padded, raw + r, static_cast<size_t>(rows - r) * sizeof(float));
+        deinterleave(padded, gate, up);
+        store(neurons + r / 2, swiglu(gate, up, alpha, limit), (rows - r) / 2);
+    }
+}
+
+// A row of x as the arithmetic over MXFP4 wants it: float32 with the even values of each block first, or bf16 as it is.
+template <class T>
+void convert(float* out, const T* x, std::int64_t cols) {
+    for (std::int64_t b = 0; b < cols; b += block)
+        for (std::int64_t i = 0; i < block / 2; ++i) {
+            out[b + i] = value(x + b + 2 * i, sizeof(T) == 4 ? Type::float32 : Type::bfloat16, 0);
+            out[b + block / 2 + i] = value(x + b + 2 * i + 1, sizeof(T) == 4 ? Type::float32 : Type::bfloat16, 0);
+        }
+}
+template <class T>
+void convert(bf16*, const T*, std::int64_t) {}
+
+// One of the two products, of all experts that were chosen.
+template <class A, class T>
+struct Product {
+    static constexpr bool converts = sizeof(typename A::X) == sizeof(float);
+
+    const Experts& c;
+    const Groups& groups;
+    const Matrix& matrix;
+    const void* bias;
+    const T* x;                // row of a slot: x + (slot / divisor) * cols
+    std::int64_t divisor;      // `chosen` where the slots of a token share a row, else 1
+    typename A::X* prepared;   // as `x`, converted; or packed in tiles, a group of slots behind the other
+    bool tiles;
+    bool is_gate_up;
+
+    std::int64_t x_rows() const { return c.tokens * c.chosen / divisor; }
+    std::int64_t items_of_expert() const { return (matrix.rows + item_rows - 1) / item_rows; }
+
+    const typename A::X* row_of(std::int64_t slot) const {
+        const std::int64_t r = slot / divisor;
+        if (converts) return prepared + r * matrix.cols;
+        return reinterpret_cast<const typename A::X*>(x + r * matrix.cols);
+    }
+
+    static void prepare(void* context, std::int64_t r, int) {
+        const Product& p = *static_cast<Product*>(context);
+        convert(p.prepared + r * p.matrix.cols, p.x + r * p.matrix.cols, p.matrix.cols);
+    }
+
+    // raw holds `rows` sums of each of the slots: what follows is the same for every way they were made.
+    void finish(const float* raw, std::int64_t expert, std::int64_t begin, std::int64_t rows, const std::int64_t* slot,
+                std::int64_t slots) const {
+        float with_bias[item_rows];
+        const void* own = of_row(bias, c.bias_type, expert * matrix.rows + begin);
+        for (std::int64_t i = 0; i < slots; ++i, raw += item_rows) {
+            for (std::int64_t r = 0; r < rows; ++r) with_bias[r] = raw[r] + value(own, c.bias_type, r);
+            if (is_gate_up)
+                activate(static_cast<T*>(c.neurons) + (slot[i] * matrix.rows + begin) / 2, with_bias, rows, c.alpha, c.limit);
+            else memcpy(c.expert_out + slot[i] * matrix.rows + begin, with_bias, static_cast<size_t>(rows) * sizeof(float));
+        }
+    }
+
+    static void multiply(void* context, std::int64_t item, int thread) {
+        const Product& p = *static_cast<Product*>(context);
+        const std::int64_t expert = p.groups.hit[item / p.items_of_expert()];
+        const std::int64_t begin = item % p.items_of_expert() * item_rows;
+        const std::int64_t end = begin + item_rows < p.matrix.rows ? begin + item_rows : p.matrix.rows;
+        const std::int64_t first = p.groups.begin[expert], slots = p.groups.begin[expert + 1] - first;
+        const Matrix matrix = of_expert(p.matrix, expert);
+        char* memory = static_cast<char*>(scratch(thread));
+#if defined(OSSATURE_TILES)
+        if (p.tiles && slots >= tiles::enough)
+            return p.by_tiles(matrix, expert, begin, end - begin, first, slots, memory);
+#endif
+        float* raw = reinterpret_cast<float*>(memory);
+        const typename A::X* rows[raw_tokens];
+        for (std::int64_t t = 0; t < slots; t += raw_tokens) {
+            const std::int64_t n = slots - t < raw_tokens ? slots - t : raw_tokens;
+            const std::int64_t* slot = p.groups.slot + first + t;
+            for (std::int64_t i = 0; i < n; ++i) rows[i] = p.row_of(slot[i]);
+            rows_times_tokens<A>(matrix, begin, end, rows, n, [&](std::int64_t row, std::int64_t i, float sum) {
+                raw[i * item_rows + row - begin] = sum;
+            });
+            p.finish(raw, expert, begin, end - begin, slot, n);
+        }
+    }
+
+#if defined(OSSATURE_TILES)
+
+    // Where the packed rows of an expert's slots begin: every group is filled up to whole pairs of tiles.
+    bf16* packed(std::int64_t first, std::int64_t expert) const {
+        return reinterpret_cast<bf16*>(prepared) + (first + expert * 2 * tiles::side) * matrix.cols;
+    }
+
+    static void pack(void* context, std::int64_t h, int) {
+        const Product& p = *static_cast<Product*>(context);
+        const std::int64_t expert = p.groups.hit[h], first = p.groups.begin[expert];
+        const std::int64_t slots = p.groups.begin[expert + 1] - first;
+        if (slots < tiles::enough) return;
+        for (std::int64_t t = 0; t < slots; t += tiles::side) {
+            const bf16* x[tiles::side];
+            std::int64_t n = 0;
+            for (; n < tiles::side && t + n < slots; ++n)
+                x[n] = reinterpret_cast<const bf16*>(p.row_of(p.groups.slot[first + t + n]));
+            tiles::pack(p.packed(first, expert) + t * p.matrix.cols, x, n, p.matrix.cols);
+        }
+    }
+
+    void by_tiles(const Matrix& m, std::int64_t expert, std::int64_t begin, std::int64_t rows, std::int64_t first,
+                  std::int64_t slots, char* memory) const {
+        bf16* expanded = reinterpret_cast<bf16*>(memory);
+        float* raw = reinterpret_cast<float*>(memory + tiles::panel_bytes);
+        tiles::expand(expanded, m, begin, rows);
+        const tiles::Use use;
+        for (std::int64_t t = 0; t < slots; t += raw_tokens) {
+            const std::int64_t n = slots - t < raw_tokens ? slots - t : raw_tokens;
+            tiles::panel(expanded, m.cols, rows, packed(first, expert) + t * m.cols, n, m.cols,
+                         [&](std::int64_t row, std::int64_t i, vec sums) { store(raw + i * item_rows + row, sums); });
+            finish(raw, expert, begin, rows, groups.slot + first + t, n);
+        }
+    }
+
+#endif
+
+    void run() {
+        if (converts) {
+            if (x_rows() > 4) parallel(x_rows(), prepare, this);
+            else
+                for (std::int64_t r = 0; r < x_rows(); ++r) prepare(this, r, 0);
+        }
+#if defined(OSSATURE_TILES)
+        if (tiles) parallel(groups.hits, pack, this);
+#endif
+        parallel(groups.hits * items_of_expert(), multiply, this);
+    }
+};
+
+template <class T>
+void combine(void* context, std::int64_t token, int) {
+    const Experts& c = *static_cast<const Experts*>(context);
+    const std::int64_t cols = c.down.rows;
+    const float* from = c.expert_out + token * c.chosen * cols;
+    T* out = static_cast<T*>(c.out) + token * cols;
+    for (std::int64_t i = 0; i < cols; i += lanes) {
+        const std::int64_t n = cols - i < lanes ? cols - i : lanes;
+        vec sum = broadcast(0);
+        for (std::int64_t j = 0; j < c.chosen; ++j) {
+            const float* row = from + j * cols + i;
+            sum = multiply_add(broadcast(c.share[token * c.chosen + j]), n == lanes ? load(row) : load(row, n), sum);
+        }
+        if (n == lanes) store(out + i, sum);
+        else store(out + i, sum, n);
+    }
+}
+
+template <class A, class T>
+void run(const Experts& c) {
+    const Groups groups = group(c);
+    auto* prepared = reinterpret_cast<typename A::X*>(static_cast<char*>(c.workspace) + groups_bytes(c));
+    bool tiles = false;
+#if defined(OSSATURE_TILES)
+    tiles = !c.one_order && sizeof(typename A::X) == 2 && c.gate_up.rows % tiles::side == 0 &&
+            c.down.rows % tiles::side == 0 && tiles::fit(c.tokens, c.gate_up.cols) && tiles::fit(c.tokens, c.down.cols);
+#endif
+    Product<A, T>{c, groups, c.gate_up, c.gate_up_bias, static_cast<const T*>(c.x), c.chosen, prepared, tiles, true}.run();
+    Product<A, T>{c, groups, c.down, c.down_bias, static_cast<const T*>(c.neurons), 1, prepared, tiles, false}.run();
+    if (c.tokens > 4) parallel(c.tokens, combine<T>, const_cast<Experts*>(&c));
+    else
+        for (std::int64_t t = 0; t < c.tokens; ++t) combine<T>(const_cast<Experts*>(&c), t, 0);
+}
+
+} // namespace
+
+void experts(const Experts& c) {
+    if (c.type == Type::float32) return run<Mxfp4, float>(c);
+#if defined(OSSATURE_BF16_PRODUCTS)
+    run<HalvesOfMxfp4, bf16>(c);
+#else
+    run<Mxfp4, bf16>(c);
+#endif
+}
+
+// The groups, and a row of x for every slot, in float32 or packed in tiles.
+std::size_t experts_workspace(const Experts& c) {
+    const std::int64_t cols = c.gate_up.cols > c.down.cols ? c.gate_up.cols : c.down.cols;
+    const std::int64_t slots = c.tokens * c.chosen + 32 * c.experts + 32;
+    return groups_bytes(c) + static_cast<std::size_t>(slots * cols) * sizeof(float);
+}
+
+} // namespace OSSATURE_ISA
+} // namespace ossature

@@ -1,0 +1,241 @@
+// How a row of weights is read and multiplied, one step of 32 or 64 values at a time.
+//
+// An arithmetic says what a step of x is and how it meets a step of weights:
+//   X                       what x is an array of; one row of x takes x_size(cols) of them
+//   Row                     where one row of weights lies; row(matrix, r) finds it, ahead(row, rows) prefetches
+//   fetch(row, s)           the weights of step s, ready to be multiplied
+//   accumulate(sum, w, x, s)    sum += products of step s, lane by lane
+//   fetch_rest, accumulate_rest the same for the last n values of a row that is no multiple of the step
+//
+// The products of a row are added in one order, whatever is computed beside them: lane by lane over the steps, then
+// over the lanes. That is what makes a sequence's numbers independent of its batch.
+#pragma once
+
+#include "simd.h"
+
+#if defined(OSSATURE_ISA_avx512_bf16) || defined(OSSATURE_ISA_amx)
+#define OSSATURE_BF16_PRODUCTS
+#endif
+#if defined(OSSATURE_ISA_avx512_vnni) || defined(OSSATURE_BF16_PRODUCTS)
+#define OSSATURE_VNNI
+#endif
+
+namespace ossature {
+namespace OSSATURE_ISA {
+
+constexpr std::int64_t block = 32;
+constexpr std::int64_t parts = block / lanes;
+
+inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+
+// One number of a tensor of either type, and one number to be stored in it.
+inline float value(const void* p, Type type, std::int64_t i) {
+    if (type == Type::float32) return static_cast<const float*>(p)[i];
+    const std::uint32_t bits = static_cast<std::uint32_t>(static_cast<const bf16*>(p)[i].bits) << 16;
+    float wide;
+    memcpy(&wide, &bits, sizeof wide);
+    return wide;
+}
+
+inline vec values(const void* p, Type type, std::int64_t i) {
+    return type == Type::float32 ? load(static_cast<const float*>(p) + i) : load(static_cast<const bf16*>(p) + i);
+}
+
+template <class T>
+inline T rounded(float value);
+template <>
+inline float rounded<float>(float value) {
+    return value;
+}
+template <>
+inline bf16 rounded<bf16>(float value) {
+    std::uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
+    return {static_cast<std::uint16_t>(is_nan ? (bits >> 16) | quiet : (bits + half_below + ((bits >> 16) & 1)) >> 16)};
+}
+
+// --- float32 products, for every type of weight but int8 ---
+
+struct Wide {
+    using X = float;
+    static constexpr std::int64_t step = block;
+    struct Step {
+        vec part[parts];
+    };
+
+    static std::int64_t x_size(std::int64_t cols) { return cols; }
+
+    static vec accumulate(vec sum, const Step& w, const float* x, std::int64_t s) {
+        for (std::int64_t i = 0; i < parts; ++i) sum = multiply_add(w.part[i], load(x + s * step + i * lanes), sum);
+        return sum;
+    }
+
+    static vec accumulate_rest(vec sum, const Step& w, const float* x, std::int64_t s, std::int64_t n) {
+        float padded[block] = {};
+        memcpy(padded, x + s * step, static_cast<size_t>(n) * sizeof(float));
+        return accumulate(sum, w, padded, 0);
+    }
+};
+
+template <class T>
+struct Floats : Wide {
+    struct Row {
+        const T* p;
+    };
+
+    static Row row(const Matrix& m, std::int64_t r) { return {static_cast<const T*>(m.values) + r * m.cols}; }
+    static void ahead(const Row& row, std::int64_t cols, std::int64_t rows, std::int64_t s) {
+        prefetch(row.p + rows * cols + s * step);
+    }
+
+    static Step fetch(const Row& row, std::int64_t s) {
+        Step w;
+        for (std::int64_t i = 0; i < parts; ++i) w.part[i] = load(row.p + s * step + i * lanes);
+        return w;
+    }
+
+    static Step fetch_rest(const Row& row, std::int64_t s, std::int64_t n) {
+        T padded[block] = {};
+        memcpy(padded, row.p + s * step, static_cast<size_t>(n) * sizeof(T));
+        return fetch({padded}, 0);
+    }
+};
+
+struct Mxfp4Row {
+    const std::uint8_t* p;
+    const std::uint8_t* scales;
+};
+
+inline Mxfp4Row mxfp4_row(const Matrix& m, std::int64_t r) {
+    return {static_cast<const std::uint8_t*>(m.values) + r * m.cols / 2,
+            static_cast<const std::uint8_t*>(m.scales) + r * m.cols / block};
+}
+
+// x of a block has its even values first, then the odd ones: so do the nibbles of a byte come apart.
+struct Mxfp4 : Wide {
+    using Row = Mxfp4Row;
+
+    static Row row(const Matrix& m, std::int64_t r) { return mxfp4_row(m, r); }
+    static void ahead(const Row& row, std::int64_t cols, std::int64_t rows, std::int64_t s) {
+        if (s % 4 == 0) prefetch(row.p + rows * cols / 2 + s * (step / 2));
+    }
+
+    static Step fetch(const Row& row, std::int64_t s) {
+        const std::uint8_t* bytes = row.p + s * (step / 2);
+        const float* values = mxfp4_tables.floats[row.scales[s]];
+        Step w;
+#if defined(OSSATURE_AVX512)
+        const __m512i index = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+        const __m512 table = _mm512_load_ps(values);
+        w.part[0] = _mm512_permutexvar_ps(index, table); // looks at the low four bits only
+        w.part[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(index, 4), table);
+#elif defined(OSSATURE_ISA_avx2)
+        const __m256 table = _mm256_load_ps(values); // the positive half; bit 3 of a nibble is the sign
+        const __m256i sign = _mm256_set1_epi32(static_cast<int>(0x80000000u));
+        for (int half = 0; half < 2; ++half) {
+            const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes + 8 * half));
+            const __m256i low = _mm256_cvtepu8_epi32(eight), high = _mm256_srli_epi32(low, 4);
+            const auto value = [&](__m256i nibble) {
+                const __m256i negative = _mm256_and_si256(_mm256_slli_epi32(nibble, 28), sign);
+                return _mm256_xor_ps(_mm256_permutevar8x32_ps(table, nibble), _mm256_castsi256_ps(negative));
+            };
+            w.part[half] = value(low);
+            w.part[2 + half] = value(high);
+        }
+#elif defined(OSSATURE_NEON)
+        const int8_t doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+        const int8x16_t table = vld1q_s8(doubled);
+        const uint8x16_t both = vld1q_u8(bytes);
+        const float32x4_t unit = vdupq_n_f32(values[1]); // half a unit: the table holds twice the values
+        const int8x16_t nibbles[2] = {vqtbl1q_s8(table, vandq_u8(both, vdupq_n_u8(15))),
+                                      vqtbl1q_s8(table, vshrq_n_u8(both, 4))};
+        for (int odd = 0; odd < 2; ++odd)
+            for (int half = 0; half < 2; ++half) {
+                const int16x8_t eight = vmovl_s8(half ? vget_high_s8(nibbles[odd]) : vget_low_s8(nibbles[odd]));
+                const int32x4_t first = vmovl_s16(vget_low_s16(eight)), second = vmovl_s16(vget_high_s16(eight));
+                w.part[odd * 4 + half * 2] = vmulq_f32(vcvtq_f32_s32(first), unit);
+                w.part[odd * 4 + half * 2 + 1] = vmulq_f32(vcvtq_f32_s32(second), unit);
+            }
+#else
+        float even[block / 2], odd[block / 2];
+        for (std::int64_t i = 0; i < block / 2; ++i) {
+            even[i] = values[bytes[i] & 15];
+            odd[i] = values[bytes[i] >> 4];
+        }
+        for (std::int64_t i = 0; i < parts / 2; ++i) {
+            w.part[i] = load(even + i * lanes);
+            w.part[parts / 2 + i] = load(odd + i * lanes);
+        }
+#endif
+        return w;
+    }
+
+    // A row of MXFP4 is whole blocks.
+    static Step fetch_rest(const Row& row, std::int64_t s, std::int64_t) { return fetch(row, s); }
+};
+
+// --- products of bf16 pairs, summed in float32 ---
+
+#if defined(OSSATURE_BF16_PRODUCTS)
+
+// VDPBF16PS takes subnormal numbers for zero and rounds to nearest even.
+struct Halves {
+    using X = bf16;
+    static constexpr std::int64_t step = block;
+    using Step = __m512i;
+
+    static std::int64_t x_size(std::int64_t cols) { return cols; }
+
+    static vec accumulate(vec sum, Step w, const bf16* x, std::int64_t s) {
+        const __m512i values = _mm512_loadu_si512(x + s * step);
+        return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(w), reinterpret_cast<__m512bh>(values));
+    }
+
+    static vec accumulate_rest(vec sum, Step w, const bf16* x, std::int64_t s, std::int64_t n) {
+        const __m512i values = _mm512_maskz_loadu_epi16((1u << n) - 1, x + s * step);
+        return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(w), reinterpret_cast<__m512bh>(values));
+    }
+};
+
+struct HalvesOfFloats : Halves {
+    struct Row {
+        const bf16* p;
+    };
+
+    static Row row(const Matrix& m, std::int64_t r) { return {static_cast<const bf16*>(m.values) + r * m.cols}; }
+    static void ahead(const Row& row, std::int64_t cols, std::int64_t rows, std::int64_t s) {
+        prefetch(row.p + rows * cols + s * step);
+    }
+    static Step fetch(const Row& row, std::int64_t s) { return _mm512_loadu_si512(row.p + s * step); }
+    static Step fetch_rest(const Row& row, std::int64_t s, std::int64_t n) {
+        return _mm512_maskz_loadu_epi16((1u << n) - 1, row.p + s * step);
+    }
+};
+
+struct HalvesOfMxfp4 : Halves {
+    using Row = Mxfp4Row;
+
+    static Row row(const Matrix& m, std::int64_t r) { return mxfp4_row(m, r); }
+    static void ahead(const Row& row, std::int64_t cols, std::int64_t rows, std::int64_t s) {
+        if (s % 4 == 0) prefetch(row.p + rows * cols / 2 + s * (step / 2));
+    }
+
+    // Each byte goes to both words of its 32-bit lane; the upper word is shifted to its high nibble. The look-up sees
+    // five bits of a word, and its table has every value twice.
+    static Step fetch(const Row& row, std::int64_t s) {
+        const __m512i spread = _mm512_set_epi32(0x0f0f0f0f, 0x0e0e0e0e, 0x0d0d0d0d, 0x0c0c0c0c, 0x0b0b0b0b, 0x0a0a0a0a,
+                                                0x09090909, 0x08080808, 0x07070707, 0x06060606, 0x05050505, 0x04040404,
+                                                0x03030303, 0x02020202, 0x01010101, 0x00000000);
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row.p + s * (step / 2)));
+        const __m512i pairs = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), spread);
+        const __m512i nibbles = _mm512_srlv_epi16(pairs, _mm512_set1_epi32(0x00040000));
+        return _mm512_permutexvar_epi16(nibbles, _mm512_load_si512(mxfp4_tables.halves[row.scales[s]]));
+    }
+    static Step fetch_rest(const Row& row, std::int64_t s, std::int64_t) { return fetch(row, s); }
+};
+
+#endif
+
+} // namespace OSSATURE_ISA
+} // namespace ossature
