@@ -1,5 +1,6 @@
-// The extension module ossature._core. The only file that knows Python: pointers arrive as integers, because a
-// tensor's address is all that every release of torch has in common. Shapes and dtypes are checked in ops/cpu.py.
+// The extension module ossature._core. The only file that knows Python, beside probe_bind.cpp: pointers arrive as
+// integers, because a tensor's address is all that every release of torch has in common. Shapes and dtypes are checked
+// in ops/cpu.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -7,6 +8,7 @@
 #include <stdexcept>
 
 #include "dispatch.h"
+#include "probe_bind.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -46,6 +48,7 @@ NB_MODULE(_core, module) {
                "The kernels of one instruction set. ValueError where this machine cannot run it.");
     nb::class_<Kernels>(module, "Kernels")
         .def("rmsnorm", &rmsnorm, "out"_a, "x"_a, "weight"_a, "rows"_a, "cols"_a, "eps"_a, "dtype"_a, "weight_dtype"_a);
+    bind_probe(module);
 }
 
 } // namespace ossature

@@ -16,7 +16,7 @@ from ossature.errors import BackendError, ShapeError
 if TYPE_CHECKING:
     from ossature._core import Kernels
 
-__all__ = ["available", "isa", "isas", "reason", "rmsnorm"]
+__all__ = ["available", "dot_products", "dot_rate", "isa", "isas", "read_seconds", "reason", "rmsnorm"]
 
 _REBUILD = (
     "Install a C++17 compiler (Debian and Ubuntu: apt-get install g++ python3-dev) and install ossature again; "
@@ -75,9 +75,49 @@ def rmsnorm(x: Tensor, weight: Tensor, eps: float, *, isa: str | None = None) ->
     return out
 
 
-def _kernels_of(name: str | None) -> "Kernels":
+# The limits of the machine (csrc/probe.h): no operations of the network, but compiled with them. `plan` asks.
+
+
+def read_seconds(data: int, size: int, *, threads: int) -> float:
+    """Seconds in which `threads` threads read `size` bytes at address `data` once, each its own contiguous part.
+
+    Whole pages of 4096 bytes are read. Raises BackendError without the extension.
+    """
+    _require_extension()
+    from ossature import _core
+
+    return _core.read_seconds(data, size, threads)
+
+
+def dot_products() -> tuple[str, ...]:
+    """The dot products that this processor can run, fastest first, each "set_type"; empty without the extension."""
+    if not available:
+        return ()
+    from ossature import _core
+
+    return tuple(_core.dot_products())
+
+
+def dot_rate(name: str, *, threads: int, seconds: float) -> float:
+    """Operations a second (a multiplication and an addition are two) that `threads` threads reach in registers.
+
+    name  one of `dot_products()`. Raises BackendError for another.
+    """
+    _require_extension()
+    if name not in dot_products():
+        raise BackendError(f"dot product {name!r} was asked for; this processor runs {', '.join(dot_products())}.")
+    from ossature import _core
+
+    return _core.dot_rate(name, threads, seconds)
+
+
+def _require_extension() -> None:
     if not _kernels:
         raise BackendError(f"a compiled kernel was asked for, but {reason}")
+
+
+def _kernels_of(name: str | None) -> "Kernels":
+    _require_extension()
     try:
         return _kernels[name or isa]
     except KeyError:
