@@ -7,7 +7,7 @@ import torch
 
 from ossature.errors import BackendError, ConfigError
 from ossature.ops import cpu
-from ossature.plan.hardware import has_huge_pages, hardware
+from ossature.plan.hardware import hardware, has_huge_pages
 
 __all__ = ["Limits", "dot_peaks", "measure_limits", "read_bandwidth"]
 
@@ -41,11 +41,11 @@ class Limits:
 
 
 def measure_limits(*, threads: int, quick: bool = False) -> Limits:
-    """All limits at once, in some 5 seconds; `quick`: less memory and fewer repeats, in one.
+    """All limits at once, in some 5 seconds; `quick`: less memory and fewer repeats, in two.
 
     Raises BackendError where ossature was installed without its extension.
     """
-    size, repeats = (_LARGEST // 8, 3) if quick else (_LARGEST, 5)
+    size, repeats = (_LARGEST // 2, 2) if quick else (_LARGEST, 5)
     huge = read_bandwidth(threads=threads, size=size, repeats=repeats) if has_huge_pages() else None
     small = read_bandwidth(threads=threads, huge_pages=False, size=size, repeats=repeats)
     return Limits(threads, huge, small, dot_peaks(threads=threads, repeats=1 if quick else 3))

@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Hardware", "has_huge_pages", "hardware", "peak_memory", "reset_peak_memory", "seconds_since_start"]
+__all__ = ["Hardware", "hardware", "has_huge_pages", "peak_memory", "reset_peak_memory", "seconds_since_start"]
 
 # Those that decide how fast a model runs, in the spelling of /proc/cpuinfo.
-INSTRUCTION_SETS = (
-    ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16")
-    + ("avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")
-    + ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme")
-)
+_X86 = "avx2 fma f16c avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_int8 amx_bf16"
+_ARM = "asimd asimdhp asimddp i8mm bf16 sve sve2 sme"
+INSTRUCTION_SETS = (*_X86.split(), *_ARM.split())
 _PROC = Path("/proc")
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 

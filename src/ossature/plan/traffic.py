@@ -1,4 +1,4 @@
-"""What a model asks of a machine, by arithmetic from its config: bytes a decode step reads, products a prefill makes."""
+"""What a model asks of a machine, by arithmetic from its config: bytes a decode step reads, products of a prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from ossature.config import ModelConfig
 
 __all__ = ["Traffic", "decode_traffic", "expected_experts", "prefill_operations"]
 
-_FAST = (1 + 2 / 32) / 2  # bytes of an int8 weight with its share of a 16-bit scale for 32, over those of a bfloat16
+_FAST = 1 + 2 / 32  # bytes of an int8 weight and its share of a 16-bit scale for 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ def decode_traffic(
     experts = expected_experts(config, len(depths)) if experts is None else experts
     dense, unembedding = stored["attention"] + stored["router"] + stored["norms"], stored["unembedding"]
     if numerics == "fast":
-        dense, unembedding = round(dense * _FAST), round(unembedding * _FAST)
+        itemsize = 4 if config.dtype == "float32" else 2
+        dense, unembedding = round(dense * _FAST / itemsize), round(unembedding * _FAST / itemsize)
     seen = sum(_keys_seen(config, depth) for depth in depths)
     return Traffic(
         experts=round(stored["experts"] * experts / config.num_local_experts),
