@@ -3,6 +3,7 @@
 import ctypes
 import os
 import time
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_reading_memory_takes_a_time_that_memory_can_take(huge_pages: bool) -> N
 
 @pytest.mark.parametrize("wrong", [{"threads": 0}, {"repeats": 0}, {"size": 4096}])
 def test_a_measurement_of_nothing_is_refused(wrong: dict[str, int]) -> None:
-    options = {"threads": 1, "repeats": 1, "size": SMALL} | wrong
+    options: dict[str, Any] = {"threads": 1, "repeats": 1, "size": SMALL} | wrong
     with pytest.raises(ConfigError, match="reading is measured with"):
         read_bandwidth(**options)
 
