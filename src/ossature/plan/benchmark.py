@@ -63,8 +63,8 @@ class Workload:
 
         Raises ContextLengthError for a size asked for that exceeds the context, ConfigError for one that is none.
         """
-        decode = Effort(least=3, most=4, seconds=0) if quick else Effort(least=5, most=32, seconds=5)
-        prefill = Effort(least=1, most=2, seconds=0) if quick else Effort(least=3, most=10, seconds=10)
+        decode = Effort(least=3, most=3, seconds=0) if quick else Effort(least=5, most=32, seconds=5)
+        prefill = Effort(least=1, most=1, seconds=0) if quick else Effort(least=3, most=10, seconds=10)
         context = config.max_position_embeddings
         deepest = context - WARM_STEPS - decode.most
         for name, sizes, least, most in (
