@@ -5,7 +5,6 @@ time from the first-level cache. Kernels write into memory that is already there
 faults than the arithmetic. The lines of torch above them are the bound: the same bytes only read, or only copied.
 """
 
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import torch
 
 from ossature import _core
 from ossature.ops import cpu, grad
+from ossature.plan import hardware
 
 SIZES = {"in cache": (512, 2880), "from memory": (200_000, 2880)}
 EPS = 1e-5
@@ -30,13 +30,6 @@ def seconds(call: Callable[[], object], at_least: float = 0.5) -> float:
         best = min(best, time.perf_counter() - begin)
         calls += 1
     return best
-
-
-def processor() -> str:
-    """The name that Linux has for this processor."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} threads" if names else platform.machine()
 
 
 def measure(label: str, rows: int, cols: int, dtype: torch.dtype) -> None:
@@ -64,7 +57,8 @@ def measure(label: str, rows: int, cols: int, dtype: torch.dtype) -> None:
 def main() -> None:
     """Measure on one thread: the kernel has no threads of its own yet."""
     torch.set_num_threads(1)
-    print(f"{processor()}; python {sys.version.split()[0]}, torch {torch.__version__}; one thread. {cpu.reason}")
+    here, versions = hardware(), f"python {sys.version.split()[0]}, torch {torch.__version__}"
+    print(f"{here.processor}, {here.cores} cores; {versions}; one thread. {cpu.reason}")
     for label, (rows, cols) in SIZES.items():
         for dtype in (torch.bfloat16, torch.float32) if label == "in cache" else (torch.bfloat16,):
             measure(label, rows, cols, dtype)

@@ -1,5 +1,6 @@
-// The extension module ossature._core. The only file that knows Python: pointers arrive as integers, because a
-// tensor's address is all that every release of torch has in common. Shapes and dtypes are checked in ops/cpu.py.
+// The extension module ossature._core. The only file that knows Python, beside probe_bind.cpp: pointers arrive as
+// integers, because a tensor's address is all that every release of torch has in common. Shapes and dtypes are checked
+// in ops/cpu.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -10,6 +11,7 @@
 
 #include "dispatch.h"
 #include "platform.h"
+#include "probe_bind.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -161,6 +163,7 @@ NB_MODULE(_core, module) {
              "kv_heads"_a, "dim"_a, "scale"_a, "dtype"_a, "sinks_dtype"_a)
         .def("rope", &rope, "out"_a, "x"_a, "cos"_a, "sin"_a, "tokens"_a, "heads"_a, "dim"_a, "dtype"_a)
         .def("embed", &embed, "out"_a, "ids"_a, "weight"_a, "tokens"_a, "cols"_a, "dtype"_a, "weight_dtype"_a);
+    bind_probe(module);
 }
 
 } // namespace ossature

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ossature import chat, checkpoint, config, engine, errors, model, mxfp4, ops, session
+    from ossature import chat, checkpoint, config, engine, errors, model, mxfp4, ops, plan, session
     from ossature.errors import OssatureError
     from ossature.session import Reply, ReplyStream, Session, load
 
@@ -34,6 +34,7 @@ __all__ = [
     "model",
     "mxfp4",
     "ops",
+    "plan",
     "session",
 ]
 

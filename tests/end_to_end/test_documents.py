@@ -44,6 +44,8 @@ SHORT = {
     "python -m recipes.mini.report": "python -m recipes.mini.report --help",
     "python bench/make_checkpoint.py 20b DIR": "python bench/make_checkpoint.py tiny DIR",  # 13.8 GB
     "python bench/oracle.py --seeds 32 --wide": "python bench/oracle.py --seeds 1",
+    "ossature bench": "ossature bench --batch 1 --depth 0 --prefill 128",
+    "ossature bench -m ~/models/gpt-oss-20b": "ossature bench -m ~/models/gpt-oss-20b --quick",
     "python bench/rmsnorm.py": "python -c 'from bench import rmsnorm as b; del b.SIZES[\"from memory\"]; b.main()'",
 }
 INPUT = {"ossature chat": b"What is 37 + 58?\n"}
@@ -169,7 +171,7 @@ def test_every_link_leads_to_a_file_and_a_heading(document: str) -> None:
 
 def test_the_help_in_the_documents_is_what_the_program_prints() -> None:
     text = read("docs/run.md")
-    assert text.count("<!-- ossature ") == 3
+    assert text.count("<!-- ossature ") == 4
     assert with_help(text) == text, "run `python docs/make_help.py`"
 
 

@@ -20,7 +20,14 @@ KERNELS = sorted(path for path in (ROOT / "csrc").iterdir() if path.suffix in {"
 TORCH_FREE = ["ossature", "ossature.chat", "ossature.checkpoint", "ossature.config", "ossature.mxfp4"]
 TORCH_FREE += ["ossature.errors", "ossature.cli.main"]
 PUBLIC_ROOMS = ["ossature", "ossature.errors", "ossature.config", "ossature.mxfp4", "ossature.chat"]
-PUBLIC_ROOMS += ["ossature.checkpoint", "ossature.ops", "ossature.model", "ossature.engine", "ossature.session"]
+PUBLIC_ROOMS += [
+    "ossature.checkpoint",
+    "ossature.ops",
+    "ossature.model",
+    "ossature.engine",
+    "ossature.session",
+    "ossature.plan",
+]
 
 
 def name_of(path: Path) -> str:

@@ -1,7 +1,6 @@
 """`ossature info`: what a model is, and what this machine computes it with."""
 
 import json
-import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -53,16 +52,19 @@ def machine() -> dict[str, object]:
     import ossature
     from ossature import ops
     from ossature.ops import cpu
+    from ossature.plan import hardware
 
+    here = hardware()
     return {
         "ossature": ossature.__version__,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
-            "processor": _processor(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "processor": here.processor,
+            "instruction_sets": list(here.instruction_sets),
+            "cores": here.cores,
+            "memory_bytes": here.memory_bytes,
         },
         "kernels": {"compiled": cpu.available, "instruction_sets": list(cpu.isas()), "reason": cpu.reason},
         "backends": [backend._asdict() for backend in ops.backends()],
@@ -125,15 +127,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or "unknown"
 
 
 def _lines(facts: Mapping[str, object]) -> list[str]:

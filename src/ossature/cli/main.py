@@ -13,7 +13,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from ossature.cli import chat, info, run
+from ossature.cli import bench, chat, info, run
 from ossature.cli.terminal import printable
 from ossature.errors import OssatureError
 
@@ -24,6 +24,7 @@ Try next:
   ossature run "What is 37 + 58?"     an answer from mini, the model inside this package
   ossature chat                       talk to it
   ossature info                       what this machine computes with, and why
+  ossature bench                      how fast it runs here, beside what this machine can do
   ossature run -m DIRECTORY "…"       the same with a gpt-oss checkpoint
 """
 
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command("run")(run.command)
 app.command("chat")(chat.command)
 app.command("info")(info.command)
+app.command("bench")(bench.command)
 
 
 def _print_version(asked: bool) -> None:

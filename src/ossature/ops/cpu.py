@@ -26,12 +26,15 @@ __all__ = [
     "attention",
     "attention_fits",
     "available",
+    "dot_products",
+    "dot_rate",
     "embed",
     "experts",
     "isa",
     "isas",
     "linear",
     "read_ahead",
+    "read_seconds",
     "reason",
     "rmsnorm",
     "rope",
@@ -74,7 +77,7 @@ def isas() -> tuple[str, ...]:
 
 def threads() -> int:
     """Threads that a kernel runs on. Raises BackendError without the extension."""
-    _kernels_of(None)
+    _require_extension()
     from ossature import _core
 
     return _core.threads()
@@ -82,7 +85,7 @@ def threads() -> int:
 
 def set_threads(count: int) -> None:
     """Run kernels on `count` threads, 1 to 1024, from the next call on. Raises BackendError."""
-    _kernels_of(None)
+    _require_extension()
     from ossature import _core
 
     try:
@@ -326,9 +329,49 @@ def _projection(matrix: ExpertMatrix, shape: tuple[int, int, int]) -> "Projectio
     return _core.Projection(blocks.data_ptr(), scales.data_ptr(), bias.data_ptr(), rows, cols, DTYPES[bias.dtype])
 
 
-def _kernels_of(name: str | None) -> "Kernels":
+# The limits of the machine (csrc/probe.h): no operations of the network, but compiled with them. `plan` asks.
+
+
+def read_seconds(data: int, size: int, *, threads: int) -> float:
+    """Seconds in which `threads` threads read `size` bytes at address `data` once, each its own contiguous part.
+
+    Whole pages of 4096 bytes are read. Raises BackendError without the extension.
+    """
+    _require_extension()
+    from ossature import _core
+
+    return _core.read_seconds(data, size, threads)
+
+
+def dot_products() -> tuple[str, ...]:
+    """The dot products that this processor can run, fastest first, each "set_type"; empty without the extension."""
+    if not available:
+        return ()
+    from ossature import _core
+
+    return tuple(_core.dot_products())
+
+
+def dot_rate(name: str, *, threads: int, seconds: float) -> float:
+    """Operations a second (a multiplication and an addition are two) that `threads` threads reach in registers.
+
+    name  one of `dot_products()`. Raises BackendError for another.
+    """
+    _require_extension()
+    if name not in dot_products():
+        raise BackendError(f"dot product {name!r} was asked for; this processor runs {', '.join(dot_products())}.")
+    from ossature import _core
+
+    return _core.dot_rate(name, threads, seconds)
+
+
+def _require_extension() -> None:
     if not _kernels:
         raise BackendError(f"a compiled kernel was asked for, but {reason}")
+
+
+def _kernels_of(name: str | None) -> "Kernels":
+    _require_extension()
     try:
         return _kernels[name or isa]
     except KeyError:
