@@ -55,7 +55,7 @@ struct Job {
     }
 };
 
-#if defined(OSSATURE_BF16_PRODUCTS)
+#if defined(OSSATURE_AVX512)
 
 // 16 vectors to the vector of their sums.
 vec sums(const vec (&a)[16]) {
@@ -90,23 +90,23 @@ void score(float* scores, const float* q, const T* k, std::int64_t keys, const J
     }
 }
 
-#if defined(OSSATURE_BF16_PRODUCTS)
+#if defined(OSSATURE_AVX512)
 
-// The shape of gpt-oss: 8 query heads of 64 on a key head. q (8, 64) as it comes, two keys at a time.
-void score_8_of_64(float* scores, const bf16* q, const bf16* k, std::int64_t keys, std::int64_t stride) {
-    __m512bh query[8][2];
-    for (int g = 0; g < 8; ++g)
-        for (int i = 0; i < 2; ++i) query[g][i] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(q + g * 64 + i * 32));
+// The shape of gpt-oss: 8 query heads of 64 on a key head. Two keys at a time, so that 16 sums end in one vector.
+template <class T>
+void score_8_of_64(float* scores, const float* q, const T* k, std::int64_t keys, std::int64_t stride) {
     for (std::int64_t key = 0; key < keys; key += 2, k += 2 * stride) {
         vec a[16];
         for (int j = 0; j < 2; ++j) {
-            const bf16* row = key + j < keys ? k + j * stride : k;
+            const T* row = key + j < keys ? k + j * stride : k;
             prefetch(k + (16 + j) * stride);
             prefetch(k + (16 + j) * stride + 32);
-            const __m512bh first = reinterpret_cast<__m512bh>(_mm512_loadu_si512(row));
-            const __m512bh second = reinterpret_cast<__m512bh>(_mm512_loadu_si512(row + 32));
-            for (int g = 0; g < 8; ++g)
-                a[8 * j + g] = _mm512_dpbf16_ps(_mm512_dpbf16_ps(broadcast(0), query[g][0], first), query[g][1], second);
+            for (int g = 0; g < 8; ++g) a[8 * j + g] = broadcast(0);
+            for (int i = 0; i < 4; ++i) {
+                const vec part = load(row + i * lanes);
+                for (int g = 0; g < 8; ++g)
+                    a[8 * j + g] = multiply_add(load(q + g * 64 + i * lanes), part, a[8 * j + g]);
+            }
         }
         if (key + 1 < keys) store(scores + key * 8, sums(a));
         else store(scores + key * 8, sums(a), 8);
@@ -182,11 +182,8 @@ void attend(const Job& job, const Part& part, float* scores, const float* q, std
             std::int64_t begin, std::int64_t end) {
     const Attention& c = job.c;
     job.runs(static_cast<const T*>(c.k), token, kv_head, begin, end, [&](std::int64_t i, const T* k, std::int64_t n) {
-#if defined(OSSATURE_BF16_PRODUCTS)
-        if (sizeof(T) == sizeof(bf16) && c.dim == 64 && job.group == 8) {
-            const bf16* own = static_cast<const bf16*>(c.q) + (token * c.heads + kv_head * 8) * 64;
-            return score_8_of_64(scores + i * 8, own, reinterpret_cast<const bf16*>(k), n, c.kv_heads * 64);
-        }
+#if defined(OSSATURE_AVX512)
+        if (c.dim == 64 && job.group == 8) return score_8_of_64(scores + i * 8, q, k, n, c.kv_heads * 64);
 #endif
         score(scores + i * job.group, q, k, n, job);
     });

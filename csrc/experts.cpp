@@ -54,21 +54,22 @@ const void* of_row(const void* p, Type type, std::int64_t i) {
     return static_cast<const char*>(p) + i * (type == Type::float32 ? 4 : 2);
 }
 
-// Every second value of 2 * lanes floats: the gates, then the linear branch.
-void deinterleave(const float* p, vec& gate, vec& up) {
+// The even and the odd ones of the 2 * lanes values in a and b.
+void deinterleave(vec a, vec b, vec& even, vec& odd) {
 #if defined(OSSATURE_AVX512)
-    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-    const vec a = load(p), b = load(p + lanes);
-    gate = _mm512_permutex2var_ps(a, even, b);
-    up = _mm512_permutex2var_ps(a, _mm512_add_epi32(even, _mm512_set1_epi32(1)), b);
+    const __m512i of_even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    even = _mm512_permutex2var_ps(a, of_even, b);
+    odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(of_even, _mm512_set1_epi32(1)), b);
 #else
-    float gates[lanes], ups[lanes];
+    float both[2 * lanes], evens[lanes], odds[lanes];
+    store(both, a);
+    store(both + lanes, b);
     for (std::int64_t i = 0; i < lanes; ++i) {
-        gates[i] = p[2 * i];
-        ups[i] = p[2 * i + 1];
+        evens[i] = both[2 * i];
+        odds[i] = both[2 * i + 1];
     }
-    gate = load(gates);
-    up = load(ups);
+    even = load(evens);
+    odd = load(odds);
 #endif
 }
 
@@ -86,13 +87,13 @@ void activate(T* neurons, const float* raw, std::int64_t rows, float alpha, floa
     vec gate, up;
     std::int64_t r = 0;
     for (; r + 2 * lanes <= rows; r += 2 * lanes) {
-        deinterleave(raw + r, gate, up);
+        deinterleave(load(raw + r), load(raw + r + lanes), gate, up);
         store(neurons + r / 2, swiglu(gate, up, alpha, limit));
     }
     if (r < rows) {
         float padded[2 * lanes] = {};
         memcpy(padded, raw + r, static_cast<size_t>(rows - r) * sizeof(float));
-        deinterleave(padded, gate, up);
+        deinterleave(load(padded), load(padded + lanes), gate, up);
         store(neurons + r / 2, swiglu(gate, up, alpha, limit), (rows - r) / 2);
     }
 }
@@ -101,9 +102,11 @@ void activate(T* neurons, const float* raw, std::int64_t rows, float alpha, floa
 template <class T>
 void convert(float* out, const T* x, std::int64_t cols) {
     for (std::int64_t b = 0; b < cols; b += block)
-        for (std::int64_t i = 0; i < block / 2; ++i) {
-            out[b + i] = value(x + b + 2 * i, sizeof(T) == 4 ? Type::float32 : Type::bfloat16, 0);
-            out[b + block / 2 + i] = value(x + b + 2 * i + 1, sizeof(T) == 4 ? Type::float32 : Type::bfloat16, 0);
+        for (std::int64_t i = 0; i < block / 2; i += lanes) {
+            vec even, odd;
+            deinterleave(load(x + b + 2 * i), load(x + b + 2 * i + lanes), even, odd);
+            store(out + b + i, even);
+            store(out + b + block / 2 + i, odd);
         }
 }
 template <class T>
@@ -120,7 +123,8 @@ struct Product {
     const void* bias;
     const T* x;                // row of a slot: x + (slot / divisor) * cols
     std::int64_t divisor;      // `chosen` where the slots of a token share a row, else 1
-    typename A::X* prepared;   // as `x`, converted; or packed in tiles, a group of slots behind the other
+    typename A::X* prepared;   // as `x`, converted
+    bf16* packed;              // or packed in tiles, a group of slots behind the other
     bool tiles;
     bool is_gate_up;
 
@@ -133,9 +137,20 @@ struct Product {
         return reinterpret_cast<const typename A::X*>(x + r * matrix.cols);
     }
 
+    bool by_tiles(std::int64_t expert) const {
+#if defined(OSSATURE_TILES)
+        return tiles && groups.begin[expert + 1] - groups.begin[expert] >= tiles::enough_of_expert;
+#else
+        (void)expert;
+        return false;
+#endif
+    }
+
     static void prepare(void* context, std::int64_t r, int) {
         const Product& p = *static_cast<Product*>(context);
-        convert(p.prepared + r * p.matrix.cols, p.x + r * p.matrix.cols, p.matrix.cols);
+        bool wanted = false; // a row that only tiles will take is packed instead
+        for (std::int64_t slot = r * p.divisor; slot < (r + 1) * p.divisor; ++slot) wanted |= !p.by_tiles(p.c.index[slot]);
+        if (wanted) convert(p.prepared + r * p.matrix.cols, p.x + r * p.matrix.cols, p.matrix.cols);
     }
 
     // raw holds `rows` sums of each of the slots: what follows is the same for every way they were made.
@@ -160,8 +175,7 @@ struct Product {
         const Matrix matrix = of_expert(p.matrix, expert);
         char* memory = static_cast<char*>(scratch(thread));
 #if defined(OSSATURE_TILES)
-        if (p.tiles && slots >= tiles::enough)
-            return p.by_tiles(matrix, expert, begin, end - begin, first, slots, memory);
+        if (p.by_tiles(expert)) return p.multiply_tiles(matrix, expert, begin, end - begin, first, slots, memory);
 #endif
         float* raw = reinterpret_cast<float*>(memory);
         const typename A::X* rows[raw_tokens];
@@ -179,33 +193,33 @@ struct Product {
 #if defined(OSSATURE_TILES)
 
     // Where the packed rows of an expert's slots begin: every group is filled up to whole pairs of tiles.
-    bf16* packed(std::int64_t first, std::int64_t expert) const {
-        return reinterpret_cast<bf16*>(prepared) + (first + expert * 2 * tiles::side) * matrix.cols;
+    bf16* packed_of(std::int64_t first, std::int64_t expert) const {
+        return packed + (first + expert * 2 * tiles::side) * matrix.cols;
     }
 
     static void pack(void* context, std::int64_t h, int) {
         const Product& p = *static_cast<Product*>(context);
         const std::int64_t expert = p.groups.hit[h], first = p.groups.begin[expert];
         const std::int64_t slots = p.groups.begin[expert + 1] - first;
-        if (slots < tiles::enough) return;
+        if (!p.by_tiles(expert)) return;
         for (std::int64_t t = 0; t < slots; t += tiles::side) {
             const bf16* x[tiles::side];
             std::int64_t n = 0;
             for (; n < tiles::side && t + n < slots; ++n)
-                x[n] = reinterpret_cast<const bf16*>(p.row_of(p.groups.slot[first + t + n]));
-            tiles::pack(p.packed(first, expert) + t * p.matrix.cols, x, n, p.matrix.cols);
+                x[n] = reinterpret_cast<const bf16*>(p.x) + p.groups.slot[first + t + n] / p.divisor * p.matrix.cols;
+            tiles::pack(p.packed_of(first, expert) + t * p.matrix.cols, x, n, p.matrix.cols);
         }
     }
 
-    void by_tiles(const Matrix& m, std::int64_t expert, std::int64_t begin, std::int64_t rows, std::int64_t first,
-                  std::int64_t slots, char* memory) const {
+    void multiply_tiles(const Matrix& m, std::int64_t expert, std::int64_t begin, std::int64_t rows, std::int64_t first,
+                        std::int64_t slots, char* memory) const {
         bf16* expanded = reinterpret_cast<bf16*>(memory);
         float* raw = reinterpret_cast<float*>(memory + tiles::panel_bytes);
         tiles::expand(expanded, m, begin, rows);
         const tiles::Use use;
         for (std::int64_t t = 0; t < slots; t += raw_tokens) {
             const std::int64_t n = slots - t < raw_tokens ? slots - t : raw_tokens;
-            tiles::panel(expanded, m.cols, rows, packed(first, expert) + t * m.cols, n, m.cols,
+            tiles::panel(expanded, m.cols, rows, packed_of(first, expert) + t * m.cols, n, m.cols,
                          [&](std::int64_t row, std::int64_t i, vec sums) { store(raw + i * item_rows + row, sums); });
             finish(raw, expert, begin, rows, groups.slot + first + t, n);
         }
@@ -225,6 +239,12 @@ struct Product {
         parallel(groups.hits * items_of_expert(), multiply, this);
     }
 };
+
+std::int64_t widest(const Experts& c) { return c.gate_up.cols > c.down.cols ? c.gate_up.cols : c.down.cols; }
+
+std::size_t converted_bytes(const Experts& c) {
+    return round_up(static_cast<std::size_t>(c.tokens * c.chosen * widest(c)) * sizeof(float));
+}
 
 template <class T>
 void combine(void* context, std::int64_t token, int) {
@@ -247,14 +267,20 @@ void combine(void* context, std::int64_t token, int) {
 template <class A, class T>
 void run(const Experts& c) {
     const Groups groups = group(c);
-    auto* prepared = reinterpret_cast<typename A::X*>(static_cast<char*>(c.workspace) + groups_bytes(c));
+    char* memory = static_cast<char*>(c.workspace) + groups_bytes(c);
+    auto* prepared = reinterpret_cast<typename A::X*>(memory);
+    auto* packed = reinterpret_cast<bf16*>(memory + converted_bytes(c));
     bool tiles = false;
 #if defined(OSSATURE_TILES)
-    tiles = !c.one_order && sizeof(typename A::X) == 2 && c.gate_up.rows % tiles::side == 0 &&
-            c.down.rows % tiles::side == 0 && tiles::fit(c.tokens, c.gate_up.cols) && tiles::fit(c.tokens, c.down.cols);
+    tiles = !c.one_order && sizeof(T) == sizeof(bf16) && c.gate_up.rows % tiles::side == 0 &&
+            c.down.rows % tiles::side == 0 && tiles::fit(c.gate_up.cols) && tiles::fit(c.down.cols);
 #endif
-    Product<A, T>{c, groups, c.gate_up, c.gate_up_bias, static_cast<const T*>(c.x), c.chosen, prepared, tiles, true}.run();
-    Product<A, T>{c, groups, c.down, c.down_bias, static_cast<const T*>(c.neurons), 1, prepared, tiles, false}.run();
+    Product<A, T> first{c, groups, c.gate_up, c.gate_up_bias, static_cast<const T*>(c.x), c.chosen, prepared, packed,
+                        tiles, true};
+    first.run();
+    Product<A, T> second{c, groups, c.down, c.down_bias, static_cast<const T*>(c.neurons), 1, prepared, packed,
+                         tiles, false};
+    second.run();
     if (c.tokens > 4) parallel(c.tokens, combine<T>, const_cast<Experts*>(&c));
     else
         for (std::int64_t t = 0; t < c.tokens; ++t) combine<T>(const_cast<Experts*>(&c), t, 0);
@@ -264,18 +290,17 @@ void run(const Experts& c) {
 
 void experts(const Experts& c) {
     if (c.type == Type::float32) return run<Mxfp4, float>(c);
-#if defined(OSSATURE_BF16_PRODUCTS)
+#if defined(OSSATURE_BF16_ROWS)
     run<HalvesOfMxfp4, bf16>(c);
 #else
     run<Mxfp4, bf16>(c);
 #endif
 }
 
-// The groups, and a row of x for every slot, in float32 or packed in tiles.
+// The groups, and a row of x for every slot, once in float32 and once packed in tiles.
 std::size_t experts_workspace(const Experts& c) {
-    const std::int64_t cols = c.gate_up.cols > c.down.cols ? c.gate_up.cols : c.down.cols;
-    const std::int64_t slots = c.tokens * c.chosen + 32 * c.experts + 32;
-    return groups_bytes(c) + static_cast<std::size_t>(slots * cols) * sizeof(float);
+    const std::int64_t packed = (c.tokens * c.chosen + 32 * c.experts) * widest(c);
+    return groups_bytes(c) + converted_bytes(c) + static_cast<std::size_t>(packed) * sizeof(bf16);
 }
 
 } // namespace OSSATURE_ISA

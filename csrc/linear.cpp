@@ -92,7 +92,7 @@ template <class T>
 void by_weight(const Linear& c) {
     if (c.weight.type == Type::int8) return run<Bytes, T>(c);
     if (c.weight.type == Type::float32) return run<Floats<float>, T>(c);
-#if defined(OSSATURE_BF16_PRODUCTS)
+#if defined(OSSATURE_BF16_ROWS)
     if (c.type == Type::bfloat16) return run<HalvesOfFloats, T>(c);
 #endif
     run<Floats<bf16>, T>(c);
@@ -137,7 +137,7 @@ struct TileJob {
 
 bool takes_tiles(const Linear& c) {
     return !c.one_order && c.type == Type::bfloat16 && c.weight.type != Type::float32 &&
-           c.weight.rows % tiles::side == 0 && tiles::fit(c.tokens, c.weight.cols);
+           c.weight.rows % tiles::side == 0 && c.tokens >= tiles::enough && tiles::fit(c.weight.cols);
 }
 
 void by_tiles(const Linear& c) {

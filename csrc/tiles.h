@@ -17,9 +17,9 @@ namespace OSSATURE_ISA {
 namespace tiles {
 
 constexpr std::int64_t side = 16;
-// From so many rows of x on, tiles are faster than products of bf16 pairs, whatever the weights have to be expanded
-// from. Measured in docs/performance.md.
-constexpr std::int64_t enough = 6;
+// From so many rows of x on, tiles are faster than rows: a matrix, or an expert's, which has to be expanded by either.
+// Measured in docs/performance.md.
+constexpr std::int64_t enough = 6, enough_of_expert = 3;
 
 // Rows of weights that are expanded at a time: as many as fit two thirds of the scratch memory.
 constexpr std::int64_t panel_bytes = std::int64_t{1} << 20;
@@ -28,9 +28,7 @@ inline std::int64_t panel_rows(std::int64_t cols, std::int64_t most) {
     return fit < most ? fit : most;
 }
 
-inline bool fit(std::int64_t tokens, std::int64_t cols) {
-    return tokens >= enough && cols % block == 0 && panel_rows(cols, 2 * side) > 0;
-}
+inline bool fit(std::int64_t cols) { return cols % block == 0 && panel_rows(cols, 2 * side) > 0; }
 
 // A square of 16 rows of 16 numbers of 32 bits, turned over.
 inline void transpose(__m512i (&row)[side]) {
