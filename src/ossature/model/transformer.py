@@ -168,14 +168,20 @@ class Decoder(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The whole network; `dtype` is that of its activations, weights keep the type they are stored in."""
+    """The whole network; `dtype` is that of its activations, weights keep the type they are stored in.
+
+    deterministic  each row is summed in one order, whatever the other rows, the threads or the chunk it came in
+    """
 
     inv_freq: Tensor
 
-    def __init__(self, config: ModelConfig, *, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(
+        self, config: ModelConfig, *, dtype: torch.dtype = torch.bfloat16, deterministic: bool = False
+    ) -> None:
         super().__init__()
         self.config = config
         self.dtype = dtype
+        self.deterministic = deterministic
         self.model = Decoder(config)
         self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         inv_freq, self.concentration = yarn_frequencies(config)
