@@ -55,7 +55,7 @@ class Sequence:
     salt: str | bytes = ""
     edits: tuple[Edit, ...] = ()
     logprobs: int | None = None
-    notify: Callable[[], None] | None = None
+    notify: Callable[[], object] | None = None
 
     state: State = field(default="new", init=False)
     finish_reason: FinishReason | None = field(default=None, init=False)
