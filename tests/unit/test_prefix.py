@@ -1,5 +1,7 @@
 """Kept prefixes: what is resumed is what would have been computed, and only who may share shares."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -193,7 +195,7 @@ def negate(value: Tensor) -> Tensor:
 
 def test_the_same_tokens_under_another_salt_or_edit_find_nothing(model):
     edit, other = Edit(Site("mlp_out", 0), negate), Edit(Site("mlp_out", 1), negate)
-    contexts: list[dict[str, object]] = [{}, {"salt": "b"}, {"salt": b"b"}, {"edits": (edit,)}, {"edits": (other,)}]
+    contexts: list[dict[str, Any]] = [{}, {"salt": "b"}, {"salt": b"b"}, {"edits": (edit,)}, {"edits": (other,)}]
     contexts += [{"edits": (edit, other)}, {"salt": "b", "edits": (edit,)}, {"edits": (Edit(edit.site, torch.neg),)}]
     engine = engine_of(model, blocks=150)
     assert [hits(engine, IDS[:30], **context) for context in contexts] == [0] * len(contexts)

@@ -75,7 +75,7 @@ PARAMS = [
 @pytest.mark.parametrize("chunk", [1, 64])
 def test_what_is_said_is_the_same_with_and_without(model, params, chunk):
     prompt = network.token_ids(5) * 3
-    engine = Engine(model, max_sequences=1, max_tokens=90, chunk=chunk, block_size=4)
+    engine = Engine(model, max_sequences=1, max_tokens=75, chunk=chunk, block_size=4)
     sequence = Sequence(prompt, params, logprobs=0)
     assert list(engine.stream(sequence)) == [token for _, token in generate(model, [prompt], params)]
     stats = engine.stats()
