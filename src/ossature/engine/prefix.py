@@ -50,8 +50,11 @@ class PrefixCache:
         context = sequence.context
         for whole in range((len(ids) - 1) // size, -1, -1):
             digest = self._digest(sequence, whole)
+            tails = self._tails.get((context, digest))
+            if not tails:
+                continue
             rest = tuple(ids[whole * size : min(len(ids) - 1, (whole + 1) * size)])
-            fitting = [tail for tail in self._tails.get((context, digest), ()) if rest[: len(tail)] == tail]
+            fitting = [tail for tail in tails if rest[: len(tail)] == tail]
             if fitting:
                 key = (context, digest, max(fitting, key=len))
                 self._entries.move_to_end(key)

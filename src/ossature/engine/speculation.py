@@ -35,10 +35,10 @@ class Drafter:
         at = self._after_longest_match()
         if at is None:
             return []
-        followed = list(ids)
-        for step in range(most):  # a match that reaches the end goes on into what is proposed: a cycle
-            followed.append(followed[at + step])
-        return followed[len(ids) :]
+        proposed: list[int] = []
+        for place in range(at, at + most):  # a match that reaches the end goes on into what is proposed: a cycle
+            proposed.append(ids[place] if place < len(ids) else proposed[place - len(ids)])
+        return proposed
 
     def learn(self, proposed: int, accepted: int, *, length: int) -> None:
         """Take in how many of the proposals came true; `length` is that of the sequence now."""
