@@ -119,10 +119,14 @@ def peer(
 
 
 def ours(
-    config: transformers.GptOssConfig, values: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
+    config: transformers.GptOssConfig,
+    values: Mapping[str, Tensor],
+    dtype: torch.dtype = torch.float32,
+    *,
+    deterministic: bool = False,
 ) -> Transformer:
     """Our network on the same values, dense or packed, without a file between."""
-    model = Transformer(config_of(config, values), dtype=dtype)
+    model = Transformer(config_of(config, values), dtype=dtype, deterministic=deterministic)
     model.load_state_dict(values)
     return model.eval().requires_grad_(False)
 

@@ -6,7 +6,9 @@ OssatureError
 ├── MessageError          a message, tool or schema cannot be rendered as harmony
 ├── ShapeError            a tensor does not fit the operation
 ├── BackendError          a compiled kernel was asked for and cannot run here
-└── ContextLengthError    prompt and answer do not fit the model's context
+├── ContextLengthError    prompt and answer do not fit the model's context
+├── QueueFullError        more sequences wait than the engine lets wait
+└── EngineError           the engine has stopped and takes no sequences
 
 An `assert` marks a bug of ours; an exception of this tree says what was asked, what came and what to do.
 """
@@ -18,8 +20,10 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "ContextLengthError",
+    "EngineError",
     "MessageError",
     "OssatureError",
+    "QueueFullError",
     "ShapeError",
     "notice",
 ]
@@ -51,6 +55,14 @@ class BackendError(OssatureError):
 
 class ContextLengthError(OssatureError):
     """More tokens were asked for than the model's context holds."""
+
+
+class QueueFullError(OssatureError):
+    """The engine has as many sequences waiting as it lets wait; the same request may fit a moment later."""
+
+
+class EngineError(OssatureError):
+    """The engine has stopped after an error; no sequence will get another token from it."""
 
 
 def notice(text: str) -> None:

@@ -1,11 +1,11 @@
-"""Any order of opening, extending, rewinding and closing leaves the logits those of an uncached pass."""
+"""Any order of opening, extending, rewinding, keeping, resuming and closing leaves the logits of an uncached pass."""
 
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from ossature.model import Batch, KVCache, Transformer
+from ossature.model import Batch, KVCache, Prefix, Transformer
 from tests import network
 from tests.conftest import FULL
 
@@ -25,6 +25,7 @@ class Cached(RuleBasedStateMachine):
     """A cache next to plain lists of the ids that each slot should hold."""
 
     slots = Bundle("slots")
+    prefixes = Bundle("prefixes")
 
     @initialize(slack=st.integers(1, 9), block_size=st.integers(1, 9), spare=st.integers(0, 12))
     def start(self, slack: int, block_size: int, spare: int) -> None:
@@ -41,6 +42,8 @@ class Cached(RuleBasedStateMachine):
         )
         self.ids: dict[int, list[int]] = {}
         self.furthest: dict[int, int] = {}
+        self.kept: dict[int, int] = {}  # positions of a slot that others may start from
+        self.held: dict[Prefix, list[int]] = {}
 
     @rule(target=slots)
     def open(self) -> object:
@@ -48,14 +51,41 @@ class Cached(RuleBasedStateMachine):
             return next(iter(self.ids))
         slot = self.cache.open()
         assert slot not in self.ids
-        self.ids[slot], self.furthest[slot] = [], 0
+        self.ids[slot], self.furthest[slot], self.kept[slot] = [], 0, 0
         return slot
 
     @rule(slot=consumes(slots))
     def close(self, slot: int) -> None:
         if slot in self.ids:
             self.cache.close(slot)
-            del self.ids[slot], self.furthest[slot]
+            del self.ids[slot], self.furthest[slot], self.kept[slot]
+
+    @rule(target=prefixes, data=st.data(), slot=slots)
+    def keep(self, data: st.DataObject, slot: int) -> object:
+        least = max(1, self.furthest.get(slot, 0) - self.slack)
+        if not least <= len(self.ids.get(slot, [])):
+            return None
+        length = data.draw(st.integers(least, len(self.ids[slot])))
+        prefix = self.cache.keep(slot, length)
+        self.held[prefix] = self.ids[slot][:length]
+        self.kept[slot] = max(self.kept[slot], length)
+        return prefix
+
+    @rule(prefix=prefixes, slot=slots)
+    def resume(self, prefix: Prefix | None, slot: int) -> None:
+        if prefix is None or self.ids.get(slot, [0]):
+            return
+        if prefix.length % self.block_size and not self.cache.free_blocks:
+            return
+        self.cache.resume(slot, prefix)
+        self.ids[slot] = list(self.held[prefix])
+        self.furthest[slot] = self.kept[slot] = prefix.length
+
+    @rule(prefix=consumes(prefixes))
+    def drop(self, prefix: Prefix | None) -> None:
+        if prefix is not None:
+            del self.held[prefix]
+            self.cache.drop(prefix)
 
     @rule(data=st.data(), slots=st.lists(slots, min_size=1, max_size=SLOTS, unique=True))
     def feed(self, data: st.DataObject, slots: list[int]) -> None:
@@ -88,7 +118,7 @@ class Cached(RuleBasedStateMachine):
         if slot not in self.ids:
             return
         length = len(self.ids[slot])
-        most = min(length, self.slack - (self.furthest[slot] - length))
+        most = min(length - self.kept[slot], self.slack - (self.furthest[slot] - length))
         count = data.draw(st.integers(0, most))
         self.cache.rewind(slot, count)
         self.ids[slot] = self.ids[slot][: length - count]
@@ -96,9 +126,12 @@ class Cached(RuleBasedStateMachine):
     @invariant()
     def blocks_are_held_for_the_rows_there_are_and_no_more(self) -> None:
         if hasattr(self, "ids"):
-            held = sum(-(-len(ids) // self.block_size) for ids in self.ids.values())
-            assert self.cache.free_blocks == self.blocks - held
+            kept = {block for prefix in self.held for block in prefix.blocks}
+            assert self.cache.free_blocks == self.blocks - len(kept | self.cache.held_blocks)
             assert all(self.cache.length(slot) == len(ids) for slot, ids in self.ids.items())
+            if not self.held:
+                most = sum(-(-len(ids) // self.block_size) for ids in self.ids.values())
+                assert self.blocks - self.cache.free_blocks <= most  # fewer where some are shared
 
 
 TestCached = Cached.TestCase

@@ -91,6 +91,52 @@ def test_logits_are_float32_after_each_token_and_those_that_generate_samples_fro
     assert next(random.generate(ids, temperature=0, max_new_tokens=1)) == int(logits[-1].argmax())
 
 
+def test_two_generators_read_in_turns_say_what_each_says_alone(random):
+    prompts = [[5, 3, 8, 200, 1], [7, 7, 2]]
+    options = {"seed": 3, "max_new_tokens": 12, "stop_ids": []}
+    alone = [list(random.generate(prompt, **options)) for prompt in prompts]
+    together = list(zip(*(random.generate(prompt, **options) for prompt in prompts), strict=True))
+    assert [list(ids) for ids in zip(*together, strict=True)] == alone
+
+
+def test_a_generator_dropped_half_way_is_cancelled(random):
+    ids = random.generate([5, 3], max_new_tokens=40, stop_ids=[])
+    next(ids)
+    assert random.engine.stats().running == 1
+    del ids
+    assert random.engine.stats().running == 0
+
+
+def test_an_answer_read_half_way_is_not_computed_to_its_end(scripted):
+    stream = scripted.stream(QUESTION)
+    next(iter(stream))
+    assert scripted.engine.stats().running == 1
+    assert stream.reply.finish_reason == "cancelled"
+    assert scripted.engine.stats().running == 0
+
+
+def test_the_next_turn_of_a_conversation_finds_the_last_one_computed(scripted):
+    question = [{"role": "user", "content": "What is 38 + 58, once more and in more words than before?"}]
+    before = scripted.engine.stats().prefix_hit_tokens
+    reply = scripted.reply(question)
+    assert scripted.engine.stats().prefix_hit_tokens == before
+    again = [*question, reply.message(), {"role": "user", "content": "Thanks"}]
+    assert scripted.reply(again).usage.prompt_tokens > reply.usage.prompt_tokens
+    assert scripted.engine.stats().prefix_hit_tokens >= before + reply.usage.prompt_tokens - 1
+
+
+def test_a_session_whose_engine_has_failed_makes_another(random, monkeypatch):
+    def fail(*_):
+        raise MemoryError("no room")
+
+    expected = list(random.generate([5, 3], temperature=0, max_new_tokens=4))
+    with monkeypatch.context() as broken:
+        broken.setattr(random.model, "forward", fail)
+        with pytest.raises(MemoryError, match="no room"):
+            list(random.generate([5, 3], temperature=0, max_new_tokens=4))
+    assert list(random.generate([5, 3], temperature=0, max_new_tokens=4)) == expected
+
+
 def test_ids_may_come_in_a_tensor(random):
     ids = torch.tensor([5, 3, 8])
     assert list(random.generate(ids, seed=1, max_new_tokens=5)) == list(

@@ -11,7 +11,7 @@ from ossature.engine.sampling import SamplingParams, draw_seed, sample
 from ossature.errors import ConfigError, ContextLengthError
 from ossature.model import Batch, KVCache, Transformer
 
-__all__ = ["check_ids", "generate"]
+__all__ = ["check_ids", "generate", "new_tokens"]
 
 # Rows of one prefill step: enough that every expert's weights are read for several tokens at once, few enough that
 # the activations of a step stay small beside the weights.
@@ -69,7 +69,7 @@ def generate(
             prompt=(ids := check_ids(prompt, model.config)),
             params=own,
             seed=draw_seed() if own.seed is None else own.seed,
-            limit=_new_tokens(len(ids), own, model.config),
+            limit=new_tokens(len(ids), own, model.config, context=model.config.max_position_embeddings),
         )
         for index, (prompt, own) in enumerate(zip(prompts, each, strict=True))
     ]
@@ -100,17 +100,22 @@ def check_ids(ids: Iterable[int], config: ModelConfig) -> list[int]:
     return checked
 
 
-def _new_tokens(prompt: int, params: SamplingParams, config: ModelConfig) -> int:
+def new_tokens(prompt: int, params: SamplingParams, config: ModelConfig, *, context: int) -> int:
+    """How many tokens may follow a prompt of so many: what `params` asks for, or the rest of `context`.
+
+    Raises ContextLengthError if that is too many, or nothing; ConfigError for a biased id that the model lacks.
+    """
     params.check_vocabulary(config.vocab_size)
-    room = config.max_position_embeddings - prompt
+    room = context - prompt
     wanted = params.max_new_tokens
-    if wanted is None and room:
+    if wanted is None and room > 0:
         return room
     if wanted is None or wanted > room:
         asked = f"{prompt} tokens of prompt" + (f" and {wanted} new ones" if wanted else "")
+        whose = "the model's" if context == config.max_position_embeddings else "this engine's"
         raise ContextLengthError(
-            f"{asked} were asked for; the model's context holds {config.max_position_embeddings}. Shorten the prompt"
-            + (f", or ask for at most {room} new tokens." if wanted and room else ".")
+            f"{asked} were asked for; {whose} context holds {context}. Shorten the prompt"
+            + (f", or ask for at most {room} new tokens." if wanted and room > 0 else ".")
         )
     return wanted
 

@@ -21,8 +21,11 @@ def load_model(
     dtype: torch.dtype = torch.bfloat16,
     device: torch.device | str = "cpu",
     numerics: str = "exact",
+    deterministic: bool = False,
 ) -> Transformer:
     """The network of a checkpoint, computing in activations of `dtype` with the weights as they are stored.
+
+    `deterministic`: as in `Transformer`.
 
     On the CPU nothing is read here: a page of weights comes in when it is first used. On another device the weights
     are copied there.
@@ -33,7 +36,7 @@ def load_model(
         raise BackendError(f'numerics={numerics!r} is not available; this version computes with numerics="exact" only')
     device = _usable(device)
     with torch.device("meta"):
-        model = Transformer(checkpoint.config, dtype=dtype)
+        model = Transformer(checkpoint.config, dtype=dtype, deterministic=deterministic)
     for name in checkpoint.names:
         _install(model, name, _tensor(checkpoint.tensor(name)).to(device))
     unfilled = [name for name, tensor in model.state_dict().items() if tensor.is_meta]

@@ -139,10 +139,12 @@ class ReplyStream:
         yield from self._close()
 
     def _close(self) -> list[Event]:
-        """End the parser, once; what it still held comes out."""
+        """End the parser, once; what it still held comes out. Nobody computes on for an answer that is over."""
         if self._closed:
             return []
         self._closed = True
+        if isinstance(self._ids, Generator):
+            self._ids.close()
         was_over = self._turn_is_over
         events = self._parser.close()
         for event in events:

@@ -9,10 +9,10 @@ from typing import cast
 
 import torch
 
+from ossature import engine
 from ossature.chat import Parser, Tokenizer, load_tokenizer, render
 from ossature.checkpoint import Checkpoint, open_checkpoint
 from ossature.config import ModelConfig
-from ossature.engine import SamplingParams, check_ids, generate
 from ossature.errors import BackendError, CheckpointError, ConfigError
 from ossature.model import Batch, Transformer, load_model
 from ossature.session.reply import Reply, ReplyStream
@@ -21,6 +21,9 @@ __all__ = ["DTYPES", "MINI", "Session", "find_model", "load"]
 
 MINI = "mini"
 DTYPES = ("bfloat16", "float32")
+STREAMS = 8  # generators of one session that are computed together
+BLOCK = 64
+MAX_QUEUE = 4096  # generators that were begun and not finished or dropped
 
 
 def load(
@@ -73,11 +76,12 @@ def find_model(model: str | os.PathLike[str]) -> Path:
 
 
 class Session:
-    """One loaded model. Nothing is kept between calls: each gets the whole conversation."""
+    """One loaded model. Each call gets the whole conversation; what the last ones began alike is not computed again."""
 
     def __init__(self, checkpoint: Checkpoint, model: Transformer) -> None:
         self.checkpoint = checkpoint
         self.model = model
+        self._engine: engine.Engine | None = None
 
     @property
     def config(self) -> ModelConfig:
@@ -93,7 +97,7 @@ class Session:
 
         Raises ConfigError for no ids or an id that the model lacks, ContextLengthError for more than its context.
         """
-        batch = Batch.packed([check_ids(ids, self.config)], device=self.model.inv_freq.device)
+        batch = Batch.packed([engine.check_ids(ids, self.config)], device=self.model.inv_freq.device)
         with torch.no_grad():
             return self.model(batch)
 
@@ -120,7 +124,7 @@ class Session:
         Raises ConfigError and ContextLengthError at the call, before anything is computed.
         """
         own = self.checkpoint.generation
-        params = SamplingParams(
+        params = engine.SamplingParams(
             temperature=(own.temperature if own.do_sample else 0.0) if temperature is None else temperature,
             top_p=own.top_p if top_p is None else top_p,
             min_p=own.min_p if min_p is None else min_p,
@@ -129,7 +133,27 @@ class Session:
             max_new_tokens=max_new_tokens,
             stop_ids=self.stop_ids if stop_ids is None else stop_ids,
         )
-        return (token for _, token in generate(self.model, [ids], params))
+        return self.engine.stream(engine.Sequence(ids, params))
+
+    @property
+    def engine(self) -> engine.Engine:
+        """What computes `generate`, made at first use, and again after it has failed: driven by those who read.
+
+        Its cache has room for one whole context, shared by up to `STREAMS` generators that are read in turns; more
+        of them wait or are computed again. A generator that nobody reads is not computed.
+        """
+        if self._engine is None or self._engine.failure is not None:
+            context = self.config.max_position_embeddings
+            self._engine = engine.Engine(
+                self.model,
+                max_sequences=STREAMS,
+                max_tokens=context,
+                block_size=BLOCK,
+                blocks=-(-context // BLOCK),
+                max_queue=MAX_QUEUE,
+                read_ahead=1,
+            )
+        return self._engine
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
