@@ -8,6 +8,7 @@ connection.
 from ossature.checkpoint.mapped import Checkpoint, MappedTensor
 from ossature.checkpoint.names import ParameterCounts, bytes_by_part, parameter_counts
 from ossature.checkpoint.reader import open_checkpoint
+from ossature.checkpoint.resident import copy_to_memory
 from ossature.checkpoint.writer import write_checkpoint
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "MappedTensor",
     "ParameterCounts",
     "bytes_by_part",
+    "copy_to_memory",
     "open_checkpoint",
     "parameter_counts",
     "write_checkpoint",

@@ -13,7 +13,7 @@ import numpy as np
 
 from ossature.errors import CheckpointError
 
-__all__ = ["open_regular", "parse_json", "read_json"]
+__all__ = ["file_identity", "open_regular", "parse_json", "read_json"]
 
 MAX_JSON_BYTES = 1 << 20  # the index of gpt-oss-120b takes 0.06 MB
 _MAX_DEPTH = 16  # config.json needs 3
@@ -93,6 +93,12 @@ def _check_regular(mode: int, path: Path) -> None:
     )
     kind = next((name for test, name in kinds if test(mode)), "special file")
     raise CheckpointError(f"{path}: a {kind}, where a regular file is expected.")
+
+
+def file_identity(descriptor: int) -> tuple[int, ...]:
+    """What tells an open file from another one, or from itself after it was written to."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_json(directory: Path, name: str) -> dict[str, object]:

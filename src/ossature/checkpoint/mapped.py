@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ossature.checkpoint.names import NUMPY, Kind
+from ossature.checkpoint.names import ITEMSIZE, NUMPY, Kind
 from ossature.config import GenerationConfig, Layout, ModelConfig
 from ossature.errors import CheckpointError
 from ossature.mxfp4 import NAN_SCALE
 
-__all__ = ["Checkpoint", "MappedTensor", "Source", "map_file"]
+__all__ = ["Checkpoint", "MappedTensor", "Source", "map_file", "view"]
 
 # Without it Linux may refuse a writable private mapping larger than the machine's memory, although nobody writes to it.
 # Python names the flag from 3.13 on; the number is that of the two architectures below.
@@ -55,6 +55,8 @@ class Checkpoint:
     """An opened checkpoint. Names are those of the Hugging Face layout, whatever the layout of the files.
 
     total_bytes   of all tensors, without headers
+    identities    of the files: changes with their size, time or inode
+    fingerprint   of headers and identities: what is derived from a checkpoint is kept under it
     checked       the `…_scales` tensors in which no scale byte 255 was found
     """
 
@@ -64,6 +66,8 @@ class Checkpoint:
     generation: GenerationConfig
     files: tuple[Path, ...]
     total_bytes: int
+    identities: tuple[tuple[int, ...], ...]
+    fingerprint: str
     sources: Mapping[str, Source] = field(repr=False)
     maps: tuple[mmap.mmap, ...] = field(repr=False)
     checked: set[str] = field(default_factory=set[str], repr=False)
@@ -87,10 +91,19 @@ class Checkpoint:
             raise CheckpointError(
                 f"{self.directory}: no tensor {name!r}; `names` lists the {len(self.sources)} there are."
             )
-        dtype = NUMPY[source.dtype]
-        count = math.prod(source.shape)
-        array = np.frombuffer(self.maps[source.file], dtype, count, source.offset).reshape(source.shape)
-        return MappedTensor(name, source.dtype, source.shape, array)
+        return view(self.maps[source.file], name, source.dtype, source.shape, source.offset)
+
+    def release(self, name: str) -> None:
+        """Let go of the memory that reading a tensor of the mapping took; it is read again when touched.
+
+        What was written to the tensor is lost.
+        """
+        source = self.sources[name]
+        end = source.offset + math.prod(source.shape) * ITEMSIZE[source.dtype]
+        begin = -(-source.offset // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages of this tensor alone
+        count = end // mmap.PAGESIZE * mmap.PAGESIZE - begin
+        if count > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self.maps[source.file].madvise(mmap.MADV_DONTNEED, begin, count)
 
     def check_scales(self, name: str) -> None:
         """Look for the scale byte 255 (NaN) in the `…_scales` tensor `name`; a second look at it costs nothing.
@@ -119,6 +132,12 @@ class Checkpoint:
         for name in names:
             self.check_scales(name)
         return len(names)
+
+
+def view(memory: mmap.mmap, name: str, dtype: str, shape: tuple[int, ...], offset: int) -> MappedTensor:
+    """The tensor whose bytes begin `offset` bytes into mapped memory."""
+    array = np.frombuffer(memory, NUMPY[dtype], math.prod(shape), offset).reshape(shape)
+    return MappedTensor(name, dtype, shape, array)
 
 
 def map_file(descriptor: int, path: Path) -> mmap.mmap:

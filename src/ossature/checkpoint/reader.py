@@ -5,9 +5,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
-from ossature.checkpoint.files import open_regular, read_json
+from ossature.checkpoint.files import file_identity, open_regular, read_json
 from ossature.checkpoint.layouts import Place, Shards, check_dtypes_file, check_names, find, shards
 from ossature.checkpoint.mapped import Checkpoint, Source, map_file
 from ossature.checkpoint.names import DTYPE_OF, ITEMSIZE, Kind, StoredTensor, stored
@@ -53,6 +54,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         file_of = _locate(place, wanted, files, manifest)
         _check_tensors(place, config, files, file_of, manifest)
         maps = tuple(map_file(file.descriptor, file.path) for file in files)
+        identities = tuple(file_identity(file.descriptor) for file in files)
     total = sum(extent.stop - extent.start for file in files for extent in file.extents.values())
     if wanted.total_size not in (None, total):
         notice(f"{place.directory}: the index gives total_size {str(wanted.total_size)[:40]}; the tensors take {total}")
@@ -63,12 +65,23 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         generation=generation,
         files=tuple(file.path for file in files),
         total_bytes=total,
+        identities=identities,
+        fingerprint=_fingerprint(files, identities),
         sources=dict(_sources(manifest, files, file_of)),
         maps=maps,
     )
     if sum(math.prod(tensor.shape) for tensor in manifest.values() if tensor.kind is Kind.SCALES) <= EAGER_SCALE_BYTES:
         checkpoint.verify()
     return checkpoint
+
+
+def _fingerprint(files: list[_File], identities: tuple[tuple[int, ...], ...]) -> str:
+    digest = blake2b(digest_size=16)
+    for file, identity in zip(files, identities, strict=True):
+        digest.update(f"{file.path.name} {identity}\n".encode())
+        for extent in file.extents.values():
+            digest.update(f"{extent}\n".encode())
+    return digest.hexdigest()
 
 
 def _generation_config(place: Place) -> GenerationConfig:

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,13 +20,8 @@ __all__ = ["command"]
 
 def command(
     model: options.Model = "mini",
-    numerics: Annotated[
-        Literal["exact", "fast"], typer.Option(help="Compute with the stored weights, or faster with rounded ones.")
-    ] = "exact",
-    weights: Annotated[
-        Literal["mapped", "resident"] | None,
-        typer.Option(help="Use the files as they are mapped, or copy them to memory; default: as `load` does."),
-    ] = None,
+    numerics: options.Numerics = "exact",
+    weights: options.Weights = "auto",
     batch: Annotated[str | None, typer.Option(metavar="N,…", help="Sequences decoded at once: 1,2,4,8.")] = None,
     depth: Annotated[
         str | None, typer.Option(metavar="N,…", help="Tokens before the decoded ones: 0,4096,16384.")
@@ -52,6 +47,7 @@ def command(
         numerics=numerics,
         weights=weights,
         dtype=dtype,
+        int8_cache=options.int8_cache(),
         workload=partial(Workload.fitting, **sizes, quick=quick),
         tell=_tell,
     )
@@ -82,7 +78,7 @@ def _lines(report: "BenchReport") -> Iterator[str]:
     """The report for a person to read."""
     here = report.hardware
     read, peak = report.read(), report.peak()
-    yield f"model       {report.model}, numerics {report.numerics}, weights {report.weights or 'as loaded by default'}"
+    yield f"model       {report.model}, numerics {report.numerics}, weights {report.weights}"
     yield f"machine     {here.processor}, {here.cores} cores, load {report.load_average:.1f} at the start"
     if report.limits:
         yield from _limit_lines(report)

@@ -39,9 +39,11 @@ def command(
     max_new_tokens: options.MaxNewTokens = None,
     device: options.Device = "cpu",
     dtype: options.Dtype = "bfloat16",
+    numerics: options.Numerics = "exact",
+    weights: options.Weights = "auto",
 ) -> None:
     """Talk to a model. Ctrl-C stops an answer and keeps the chat; Ctrl-D or /exit leaves; /help lists the commands."""
-    session = options.open_session(model, device=device, dtype=dtype)
+    session = options.open_session(model, device=device, dtype=dtype, numerics=numerics, weights=weights)
     answer = partial(
         session.stream,
         temperature=temperature,

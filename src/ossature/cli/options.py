@@ -1,5 +1,7 @@
 """The options that several commands share, and the model that they name."""
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -14,10 +16,13 @@ __all__ = [
     "MaxNewTokens",
     "MinP",
     "Model",
+    "Numerics",
     "Seed",
     "System",
     "Temperature",
     "TopP",
+    "Weights",
+    "int8_cache",
     "open_session",
 ]
 
@@ -52,7 +57,23 @@ Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, or a device th
 Dtype = Annotated[Literal["bfloat16", "float32"], typer.Option(help="Type of the activations.")]
 
 
-def open_session(model: str, *, device: str, dtype: str) -> "Session":
+Numerics = Annotated[
+    Literal["exact", "fast"],
+    typer.Option(help="Compute with the stored weights, or with attention and unembedding rounded to int8."),
+]
+Weights = Annotated[
+    Literal["auto", "mapped", "resident"],
+    typer.Option(help="Use weights from the mapped files, or copied into memory; auto: copied where that fits."),
+]
+
+
+def int8_cache() -> Path:
+    """Where int8 copies of weights are kept: ossature/int8 below $XDG_CACHE_HOME, or below ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ossature" / "int8"
+
+
+def open_session(model: str, *, device: str, dtype: str, numerics: str, weights: str) -> "Session":
     """Load a model for a command. Says first, in one line, where the compiled kernels are missing."""
     from ossature.ops import cpu
 
@@ -62,4 +83,4 @@ def open_session(model: str, *, device: str, dtype: str) -> "Session":
         notice(cpu.reason)
     from ossature.session import load
 
-    return load(model, device=device, dtype=dtype)
+    return load(model, device=device, dtype=dtype, numerics=numerics, weights=weights, int8_cache=int8_cache())

@@ -32,13 +32,15 @@ def command(
     max_new_tokens: options.MaxNewTokens = None,
     device: options.Device = "cpu",
     dtype: options.Dtype = "bfloat16",
+    numerics: options.Numerics = "exact",
+    weights: options.Weights = "auto",
 ) -> None:
     """Answer a prompt: the answer on stdout, the reasoning dimmed on stderr."""
     messages: list[dict[str, object]] = [{"role": "user", "content": _question(prompt, _piped())}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     offered = [] if tools is None else _read_tools(tools)
-    session = options.open_session(model, device=device, dtype=dtype)
+    session = options.open_session(model, device=device, dtype=dtype, numerics=numerics, weights=weights)
     stream = session.stream(
         messages,
         reasoning_effort=effort,

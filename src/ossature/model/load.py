@@ -1,18 +1,32 @@
-"""A checked checkpoint becomes a Transformer whose tensors are views of the mapped files."""
+"""A checked checkpoint becomes a Transformer, its weights mapped from the files or copied into memory."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ossature.checkpoint import Checkpoint, MappedTensor
-from ossature.errors import BackendError
-from ossature.model.transformer import Experts, Transformer
+from ossature.checkpoint import Checkpoint, copy_to_memory
+from ossature.checkpoint.names import ITEMSIZE
+from ossature.errors import BackendError, ConfigError, notice
+from ossature.model.int8 import dense_matrices, int8_matrices
+from ossature.model.memory import available_bytes
+from ossature.model.tensors import as_torch
+from ossature.model.transformer import Experts, Linear, Transformer
+from ossature.ops import Int8Matrix, cpu
 
-__all__ = ["load_model"]
+__all__ = ["NUMERICS", "WEIGHTS", "load_model"]
 
-_VIEWS = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "U8": torch.uint8}
+NUMERICS = ("exact", "fast")
+WEIGHTS = ("auto", "mapped", "resident")
+
+# Memory beside the weights: the interpreter and torch, activations, the cache of keys and values of a long context.
+BESIDE_WEIGHTS = 2 << 30
+SMALL = 256 << 20  # a checkpoint of so many bytes stays in the processor's caches or nearly: copying it gains nothing
 
 
 def load_model(
@@ -21,30 +35,95 @@ def load_model(
     dtype: torch.dtype = torch.bfloat16,
     device: torch.device | str = "cpu",
     numerics: str = "exact",
+    weights: str = "auto",
+    int8_cache: Path | None = None,
     deterministic: bool = False,
 ) -> Transformer:
-    """The network of a checkpoint, computing in activations of `dtype` with the weights as they are stored.
+    """The network of a checkpoint, computing in activations of `dtype`.
 
-    `deterministic`: as in `Transformer`.
+    numerics       "exact": with the weights as they are stored; "fast": attention and unembedding rounded to int8
+    weights        on the CPU. "mapped": nothing is read here, a page of weights comes in when it is first used;
+                   "resident": copied into memory of huge pages by all cores; "auto": resident where that fits
+    int8_cache     directory in which "fast" keeps its copy; None: it is made at every load
+    deterministic  as in `Transformer`
 
-    On the CPU nothing is read here: a page of weights comes in when it is first used. On another device the weights
-    are copied there.
+    Where the experts exceed the memory they stay mapped, are read ahead as they are chosen, and the rest is copied.
+    On another device the weights are copied there.
 
-    Raises BackendError for a device this build of torch does not have or numerics other than "exact".
+    Raises BackendError for a device this build of torch does not have and for "fast" where no kernel reads int8,
+    ConfigError for other values.
     """
-    if numerics != "exact":
-        raise BackendError(f'numerics={numerics!r} is not available; this version computes with numerics="exact" only')
+    for name, value, values in (("numerics", numerics, NUMERICS), ("weights", weights, WEIGHTS)):
+        if value not in values:
+            raise ConfigError(f"{name} is {value!r}; it is {', '.join(values[:-1])} or {values[-1]}.")
     device = _usable(device)
+    if numerics == "fast" and (device.type != "cpu" or not cpu.available):
+        why = "it is for the CPU" if cpu.available else cpu.reason
+        raise BackendError(f'numerics="fast" cannot be had on {device.type}: {why}. Load with numerics="exact".')
     with torch.device("meta"):
         model = Transformer(checkpoint.config, dtype=dtype, deterministic=deterministic)
+    plan = _plan(checkpoint, numerics, weights) if device.type == "cpu" else _Plan((), streamed=False)
+    copied = copy_to_memory(checkpoint, plan.resident, threads=cpu.threads() if cpu.available else 1)
     for name in checkpoint.names:
-        _install(model, name, _tensor(checkpoint.tensor(name)).to(device))
+        _install(model, name, as_torch(copied[name] if name in copied else checkpoint.tensor(name)).to(device))
     unfilled = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
     assert not unfilled, f"the checkpoint's manifest and the network disagree: {unfilled}"
+    model.numerics = numerics
+    model.placement = "streamed" if plan.streamed else "resident" if plan.resident else "mapped"
+    if numerics == "fast":
+        for name, matrix in int8_matrices(checkpoint, int8_cache).items():
+            _install_int8(model, name, matrix, resident=bool(plan.resident))
     model.inv_freq = model.inv_freq.to(device)
+    if plan.streamed:
+        for module in model.modules():
+            if isinstance(module, Experts):
+                module.streamed = True
     if not checkpoint.scales_checked:
         _check_scales_at_first_use(model, checkpoint)
     return model.eval()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Tensors to be copied into memory; whether the experts are more than fits and come from the disk."""
+
+    resident: Sequence[str]
+    streamed: bool
+
+
+def _plan(checkpoint: Checkpoint, numerics: str, weights: str) -> _Plan:
+    rounded = set(dense_matrices(checkpoint)) if numerics == "fast" else set[str]()
+    # Of the embedding only the rows that are asked for are ever touched.
+    wanted = [name for name in checkpoint.names if name not in rounded and name != "model.embed_tokens.weight"]
+    dense = [name for name in wanted if not checkpoint.sources[name].kind.is_packed]
+    room = available_bytes() - BESIDE_WEIGHTS
+    beside = sum(_bytes(checkpoint, name) for name in rounded) * 17 // 32
+    needed = sum(_bytes(checkpoint, name) for name in wanted) + beside
+    if weights == "auto" and needed <= SMALL:
+        return _Plan((), streamed=False)
+    if needed <= room and weights != "mapped":
+        return _Plan(wanted, streamed=False)
+    if weights == "resident":
+        raise ConfigError(
+            f'weights="resident" needs {needed / 1e9:.1f} GB beside {BESIDE_WEIGHTS / 1e9:.1f} GB for everything else, '
+            f'and {available_bytes() / 1e9:.1f} GB of memory are available. Load with weights="mapped".'
+        )
+    if needed <= room:
+        return _Plan((), streamed=False)
+    experts = needed - beside - sum(_bytes(checkpoint, name) for name in dense)
+    c = checkpoint.config
+    touched = experts * c.num_experts_per_tok / c.num_local_experts
+    notice(
+        f"{needed / 1e9:.1f} GB of weights do not fit the {available_bytes() / 1e9:.1f} GB of available memory: "
+        f"the experts are read from the disk as they are chosen, {touched / 1e9:.2f} GB for a token less what is still "
+        f"in memory. A disk of 1 GB/s then gives {1e9 / (touched * max(0.1, 1 - room / needed)):.1f} tokens/s or less"
+    )
+    return _Plan(dense if sum(_bytes(checkpoint, name) for name in dense) <= room else (), streamed=True)
+
+
+def _bytes(checkpoint: Checkpoint, name: str) -> int:
+    source = checkpoint.sources[name]
+    return math.prod(source.shape) * ITEMSIZE[source.dtype]
 
 
 def _usable(device: torch.device | str) -> torch.device:
@@ -56,11 +135,6 @@ def _usable(device: torch.device | str) -> torch.device:
     return usable
 
 
-def _tensor(mapped: MappedTensor) -> Tensor:
-    """A torch view of the mapped bytes; bfloat16 travels through numpy as uint16."""
-    return torch.from_numpy(mapped.array).view(_VIEWS[mapped.dtype])
-
-
 def _install(model: Transformer, name: str, tensor: Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)
@@ -68,6 +142,12 @@ def _install(model: Transformer, name: str, tensor: Tensor) -> None:
         module.register_buffer(leaf, tensor)
     else:
         module.register_parameter(leaf, nn.Parameter(tensor, requires_grad=False))
+
+
+def _install_int8(model: Transformer, name: str, matrix: Int8Matrix, *, resident: bool) -> None:
+    module = model.get_submodule(name.rpartition(".")[0])
+    assert isinstance(module, Linear)
+    module.int8 = matrix.copy_to_memory() if resident else matrix
 
 
 def _check_scales_at_first_use(model: Transformer, checkpoint: Checkpoint) -> None:

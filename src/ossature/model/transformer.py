@@ -93,6 +93,7 @@ class Experts(nn.Module):
     """
 
     deterministic = False
+    streamed = False  # the matrices are more than the memory: what was chosen is read ahead
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -117,6 +118,8 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor, index: Tensor, weight: Tensor, stages: dict[str, Tensor] | None) -> Tensor:
         gate_up, down = self.projection("gate_up_proj"), self.projection("down_proj")
+        if self.streamed:
+            ops.read_ahead(index, gate_up, down)
         return ops.experts(
             x,
             index,
@@ -190,9 +193,13 @@ class Transformer(nn.Module):
 
     deterministic  a token's numbers do not depend on what else is in the batch, on chunks or on threads: every product
                    has one summation order, which costs speed where many rows are computed at once
+    numerics       "exact", or "fast" where dense matrices have an int8 copy
+    placement      of the weights: "mapped", "resident", or "streamed" where the experts come from the disk
     """
 
     inv_freq: Tensor
+    numerics = "exact"
+    placement = "mapped"
 
     def __init__(
         self, config: ModelConfig, *, dtype: torch.dtype = torch.bfloat16, deterministic: bool = False

@@ -27,6 +27,7 @@ __all__ = [
     "embed",
     "experts",
     "linear",
+    "read_ahead",
     "reference",
     "rmsnorm",
     "rope",
@@ -137,6 +138,15 @@ def experts(
         )
     _require_any_order(one_order, "experts")
     return grad.experts(x, index, weight, gate_up, down, alpha=alpha, limit=limit, stages=stages)
+
+
+def read_ahead(index: Tensor, *matrices: ExpertMatrix) -> None:
+    """Ask the system to read the packed matrices of the experts in `index` from their file, and go on at once."""
+    if cpu.available:
+        for matrix in matrices:
+            for tensor in (matrix.blocks, matrix.scales):
+                if tensor is not None:
+                    cpu.read_ahead(*(tensor[expert] for expert in index.unique().tolist()))
 
 
 class Backend(NamedTuple):

@@ -113,8 +113,9 @@ def embed(token_ids: Tensor, weight: Tensor, dtype: torch.dtype, *, isa: str | N
         raise ShapeError(f"embed: ids run from {int(token_ids.min())} to {int(token_ids.max())} of {len(weight)} rows.")
     token_ids = token_ids.contiguous()
     out = torch.empty(len(token_ids), weight.shape[1], dtype=dtype)
+    tokens, cols = out.shape
     kernels.embed(
-        out.data_ptr(), token_ids.data_ptr(), weight.data_ptr(), *out.shape, DTYPES[dtype], DTYPES[weight.dtype]
+        out.data_ptr(), token_ids.data_ptr(), weight.data_ptr(), tokens, cols, DTYPES[dtype], DTYPES[weight.dtype]
     )
     return out
 

@@ -99,7 +99,7 @@ class Workload:
 @dataclass(frozen=True, slots=True)
 class BenchReport:
     """model             directory of the checkpoint
-    weights           "mapped" | "resident"; None: what `load` does when nothing is asked for
+    weights           "mapped" | "resident" | "streamed": where `load` put them
     load_average      of the machine when the run began: other work that the figures share it with
     torch_threads     that torch computes with
     limits            before and after the rows; empty without the extension
@@ -110,7 +110,7 @@ class BenchReport:
 
     model: str
     numerics: str
-    weights: str | None
+    weights: str
     dtype: str
     hardware: Hardware
     load_average: float
@@ -173,8 +173,9 @@ def bench(
     model: str | os.PathLike[str],
     *,
     numerics: str = "exact",
-    weights: str | None = None,
+    weights: str = "auto",
     dtype: str = "bfloat16",
+    int8_cache: str | os.PathLike[str] | None = None,
     workload: Callable[[ModelConfig], Workload] = Workload.fitting,
     tell: Callable[[str], None] = lambda _: None,
 ) -> BenchReport:
@@ -189,8 +190,7 @@ def bench(
     busy = os.getloadavg()[0]
     here = hardware()
     started = time.perf_counter()
-    asked = {} if weights is None else {"weights": weights}
-    session = load(model, numerics=numerics, dtype=dtype, **asked)
+    session = load(model, numerics=numerics, weights=weights, dtype=dtype, int8_cache=int8_cache)
     load_seconds = time.perf_counter() - started
     network = session.model
     plan = workload(session.config)
@@ -208,7 +208,7 @@ def bench(
     return BenchReport(
         model=str(session.checkpoint.directory),
         numerics=numerics,
-        weights=weights,
+        weights=network.placement,
         dtype=dtype,
         hardware=here,
         load_average=busy,

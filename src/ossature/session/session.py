@@ -13,7 +13,7 @@ from ossature import engine
 from ossature.chat import Parser, Tokenizer, load_tokenizer, render
 from ossature.checkpoint import Checkpoint, open_checkpoint
 from ossature.config import ModelConfig
-from ossature.errors import BackendError, CheckpointError, ConfigError
+from ossature.errors import CheckpointError, ConfigError
 from ossature.model import Batch, Transformer, load_model
 from ossature.session.reply import Reply, ReplyStream
 
@@ -32,27 +32,37 @@ def load(
     device: str = "cpu",
     numerics: str = "exact",
     dtype: str = "bfloat16",
+    weights: str = "auto",
+    deterministic: bool = False,
+    int8_cache: str | os.PathLike[str] | None = None,
     adapter: str | os.PathLike[str] | None = None,
 ) -> "Session":
     """Open a model: `"mini"`, the one inside the package, or a checkpoint's directory in either published layout.
 
     device    "cpu", or a device that torch knows
-    numerics  "exact": computed with the weights as they are stored
+    numerics  "exact": computed with the weights as they are stored; "fast": attention and unembedding rounded to int8
     dtype     of the activations: "bfloat16" or "float32"
+    weights   "mapped": read from the files as they are used; "resident": copied into memory; "auto": by what fits
+    deterministic  a sequence's ids and log probabilities do not depend on what else is computed with it; slower
+    int8_cache     directory in which "fast" keeps its copy of a checkpoint, default ~/.cache/ossature/int8
 
     Raises CheckpointError for a directory that holds no sound checkpoint, BackendError for a device or numerics that
     are not available here, ConfigError for any other wrong option. A directory without a fitting tokenizer loads.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}; activations are {' or '.join(DTYPES)}.")
-    if numerics not in ("exact", "fast"):
-        raise ConfigError(f'numerics is {numerics!r}; it is "exact", or "fast" in a version that has it.')
-    if numerics == "fast":
-        raise BackendError('numerics="fast" is not part of this version yet; load with numerics="exact".')
     if adapter is not None:
         raise ConfigError(f"adapter={os.fspath(adapter)!r}: this version cannot load adapters yet; load without one.")
     checkpoint = open_checkpoint(find_model(model))
-    network = load_model(checkpoint, dtype=getattr(torch, dtype), device=device, numerics=numerics)
+    network = load_model(
+        checkpoint,
+        dtype=getattr(torch, dtype),
+        device=device,
+        numerics=numerics,
+        weights=weights,
+        deterministic=deterministic,
+        int8_cache=Path.home() / ".cache" / "ossature" / "int8" if int8_cache is None else Path(int8_cache),
+    )
     return Session(checkpoint, network)
 
 
@@ -152,6 +162,7 @@ class Session:
                 blocks=-(-context // BLOCK),
                 max_queue=MAX_QUEUE,
                 read_ahead=1,
+                deterministic=self.model.deterministic,
             )
         return self._engine
 
