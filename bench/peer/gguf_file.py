@@ -1,4 +1,4 @@
-"""Write a checkpoint as the GGUF file that llama.cpp loads: python -m bench.peer_gguf DIR FILE
+"""Write a checkpoint as the GGUF file that llama.cpp loads: python -m bench.peer.gguf_file DIR FILE
 
 The same weights for both: expert matrices keep their MXFP4 values to the bit, the other matrices become Q8_0 (blocks of
 32 along the input, a float16 scale each), the router, norms, biases and sinks float32. One tensor is in memory at a
