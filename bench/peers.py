@@ -2,7 +2,8 @@
 
 Needs the extra `peers` (`make peers`) and, where the random 20b and its GGUF are not there yet, 26 GB of disk. Each
 sample is its own process: load, warm up, measure, end. Loading is not counted, and two models are never in memory
-together. llama.cpp's settings are tried first and each figure uses the best; then the rounds follow, each of them
+together. First it is checked that both compute the same (bench/peer/agreement.py); then llama.cpp's settings are tried,
+and each figure uses those that are best for it; then the rounds follow, each of them
   fast, llama.cpp, exact, llama.cpp    with resident weights, which the ratios are of, and
   fast, exact                          with mapped ones, beside.
 A run in which llama.cpp decodes below half of what the memory allows is void: status 1, and nothing is written to docs.
@@ -23,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for bench.* and tests.*, when run as a script
 
 from bench.make_checkpoint import config_of
-from bench.peer import layers, report
+from bench.peer import agreement, layers, report
 from bench.peer.process import SampleError, run_sample, swap_page_cache
 from bench.peer.settings import Search, Settings
 from bench.peer.work import Work
@@ -142,7 +143,7 @@ def compare(
     config = open_checkpoint(peers.model).config
     found = search(peers, earlier)
     settings = {"best": {f: s.to_dict() for f, s in found.best.items()}, "tried": found.tried}
-    about, taken, bandwidth = report.circumstances(), [], []
+    about, taken, bandwidth = report.circumstances() | {"agreement": agreement.check()}, [], []
     result: dict[str, Any] = {}
     for number in range(samples):
         bandwidth.append(peers.bandwidth())
@@ -160,7 +161,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     weights = Path("build/peers")
     parser.add_argument("--model", type=Path, default=weights / "20b", metavar="DIR", help="(default: %(default)s)")
-    parser.add_argument("--gguf", type=Path, default=weights / "20b.gguf", metavar="FILE", help="(default: %(default)s)")
+    parser.add_argument(
+        "--gguf", type=Path, default=weights / "20b.gguf", metavar="FILE", help="(default: %(default)s)"
+    )
     parser.add_argument("--samples", type=int, default=7, metavar="N", help="rounds (default: 7)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="of either side")
     parser.add_argument("--settings", type=Path, metavar="FILE", help="take llama.cpp's settings from this JSON")

@@ -130,15 +130,13 @@ def table(result: Mapping[str, Any]) -> str:
     """The result as Markdown."""
     about, best = result["circumstances"], result["settings"]["best"]
     lines = [
-        f"{about['processor']}; commit {about['commit']}, transformers {about['transformers']}, torch {about['torch']}; "
-        f"medians of {result['rounds']} interleaved rounds. Command: `{about['command']}`",
+        f"{about['processor']}; commit {about['commit']}, transformers {about['transformers']}, "
+        f"torch {about['torch']}; medians of {result['rounds']} interleaved rounds. Command: `{about['command']}`",
         "",
         "| one full-width layer | transformers, bfloat16 | its experts | ours, exact | ratio |",
         "|---|---|---|---|---|",
     ]
     for figure, times in result["layer_ms"].items():
         ratio = result["ratio"][f"{figure}_exact"]
-        lines.append(
-            f"| {figure} | {times[THEIRS]:.1f} ms | {best[figure]} | {times[OURS]:.1f} ms | {ratio:.2f} |"
-        )
+        lines.append(f"| {figure} | {times[THEIRS]:.1f} ms | {best[figure]} | {times[OURS]:.1f} ms | {ratio:.2f} |")
     return "\n".join(lines)

@@ -35,8 +35,8 @@ def void(decoded: float, bandwidth: float, config: ModelConfig) -> str | None:
     if decoded >= allowed / 2:
         return None
     return (
-        f"llama.cpp decoded {decoded:.2f} tokens/s, less than half of the {allowed:.2f} that {bandwidth:.1f} GB/s allow "
-        f"at {bytes_a_token(config) / 1e9:.2f} GB a token"
+        f"llama.cpp decoded {decoded:.2f} tokens/s, less than half of the {allowed:.2f} that {bandwidth:.1f} GB/s "
+        f"allow at {bytes_a_token(config) / 1e9:.2f} GB a token"
     )
 
 

@@ -82,7 +82,9 @@ class Search:
         seen = [Settings.from_dict(trial["settings"]) for trial in self.tried]
         return [settings for settings in dict.fromkeys(candidates) if settings not in seen]
 
-    def _try(self, settings: Settings, measure: Callable[[Settings], Mapping[str, float]]) -> Mapping[str, float] | None:
+    def _try(
+        self, settings: Settings, measure: Callable[[Settings], Mapping[str, float]]
+    ) -> Mapping[str, float] | None:
         try:
             values = measure(settings)
         except SampleError as error:

@@ -4,9 +4,10 @@ import ctypes
 import json
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,20 +17,23 @@ from bench.peer.work import Work, measure
 
 __all__ = ["LlamaCpp"]
 
+llama_cpp: Any = import_module("llama_cpp")  # untyped: a type checker need not have it installed
+
 POSITIONS = 1024  # of one sequence; of several, a quarter each
-KEYS = 1  # GGML_TYPE_F16, its default for keys and values
+ERROR = 4  # the level of a message of its log
+FLOAT32, FLOAT16 = 0, 1  # ggml's numbers of these types; the second is its default for keys and values
 
 
 @llama_cpp.llama_log_callback
 def _log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
-    if level == llama_cpp.GGML_LOG_LEVEL_ERROR:
+    if level == ERROR:
         print(text.decode(errors="replace"), end="", file=sys.stderr)
 
 
 class LlamaCpp:
     """A GGUF file, loaded. Raises RuntimeError where llama.cpp refuses."""
 
-    def __init__(self, gguf: Path, settings: Settings, *, keys: int = KEYS) -> None:
+    def __init__(self, gguf: Path, settings: Settings, *, keys: int = FLOAT16) -> None:
         """`keys`: ggml's number of the type of cached keys and values."""
         llama_cpp.llama_log_set(_log, ctypes.c_void_p())
         llama_cpp.llama_backend_init()
@@ -42,7 +46,7 @@ class LlamaCpp:
         if self.model is None:
             raise RuntimeError(f"{gguf}: llama.cpp could not load it")
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
-        self.contexts: dict[int, llama_cpp.llama_context_p] = {}
+        self.contexts: dict[int, Any] = {}
         self.batch = llama_cpp.llama_batch_init(POSITIONS, 0, 1)
 
     def begin(self, sequences: int) -> None:
@@ -53,7 +57,7 @@ class LlamaCpp:
         self.lengths = [0] * sequences
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), False)
 
-    def _context(self, sequences: int) -> llama_cpp.llama_context_p:
+    def _context(self, sequences: int) -> Any:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = POSITIONS * (sequences + 3) // 4 if sequences > 1 else POSITIONS
         params.n_batch, params.n_ubatch, params.n_seq_max = POSITIONS, self.settings.ubatch, sequences
@@ -97,9 +101,14 @@ class LlamaCpp:
 
 
 def main() -> None:
-    """Load, warm up, measure, print."""
+    """Load, warm up, measure, print; or save the logits of given ids, with keys and values in float32."""
     task = json.loads(sys.argv[1])
-    side = LlamaCpp(Path(task["gguf"]), Settings.from_dict(task["settings"]))
+    gguf, settings = Path(task["gguf"]), Settings.from_dict(task["settings"])
+    if "ids" in task:
+        np.save(task["save"], LlamaCpp(gguf, settings, keys=FLOAT32).logits(task["ids"]))
+        print(json.dumps({"saved": task["save"]}))
+        return
+    side = LlamaCpp(gguf, settings)
     figures = measure(side, Work.from_dict(task["work"]))
     system = llama_cpp.llama_print_system_info().decode().strip()
     facts = {"peak_bytes": peak_bytes(), "version": llama_cpp.__version__, "system": system}

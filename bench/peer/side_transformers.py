@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -11,7 +12,7 @@ import transformers
 from bench.peer.process import peak_bytes
 from bench.peer.work import Work, measure
 
-__all__ = ["Transformers", "random_network"]
+__all__ = ["Transformers", "cut_config", "random_network"]
 
 _TILE = 1 << 22
 
@@ -31,7 +32,15 @@ class Transformers:
     def feed(self, ids: Sequence[Sequence[int]]) -> None:
         """One forward pass, with the logits of the last row."""
         with torch.inference_mode():
-            self.model(torch.tensor(ids), past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+            # by position, after mask and positions: releases differ in the name of the cache
+            self.model(torch.tensor(ids), None, None, self.cache, use_cache=True, logits_to_keep=1)
+
+
+def cut_config(model: Path, layers: int) -> transformers.GptOssConfig:
+    """The config of a checkpoint's first layers, with unquantised experts."""
+    raw: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    raw.pop("quantization_config", None)
+    return transformers.GptOssConfig(**raw | {"num_hidden_layers": layers, "layer_types": raw["layer_types"][:layers]})
 
 
 def random_network(config: transformers.GptOssConfig) -> transformers.GptOssForCausalLM:
@@ -59,12 +68,7 @@ def main() -> None:
     """Make the network, warm up, measure, print."""
     task = json.loads(sys.argv[1])
     torch.set_num_threads(task["threads"])
-    raw = json.loads((Path(task["model"]) / "config.json").read_text(encoding="utf-8"))
-    raw.pop("quantization_config", None)
-    layers = task["layers"]
-    config = transformers.GptOssConfig(
-        **raw | {"num_hidden_layers": layers, "layer_types": raw["layer_types"][:layers]},
-    )
+    config = cut_config(Path(task["model"]), task["layers"])
     config._experts_implementation = task["experts"]
     figures = measure(Transformers(random_network(config)), Work.from_dict(task["work"]))
     print(json.dumps({"figures": figures, "peak_bytes": peak_bytes(), "version": transformers.__version__}))

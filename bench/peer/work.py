@@ -52,7 +52,8 @@ class Work:
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
         """From what `to_dict` gave, by way of JSON."""
-        return cls(**raw | {"figures": tuple(raw["figures"])})
+        options: dict[str, Any] = raw | {"figures": tuple(raw["figures"])}
+        return cls(**options)
 
 
 def measure(side: Side, work: Work) -> dict[str, float]:

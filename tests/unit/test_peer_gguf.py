@@ -1,6 +1,5 @@
 """The GGUF file for llama.cpp, read back by the container's own package: the same weights, in ggml's layouts."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,10 +26,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def written(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[gguf.GGUFReader]:
+def written(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> gguf.GGUFReader:
     path = tmp_path_factory.mktemp("gguf") / "c.gguf"
     write_gguf(checkpoint, path)
-    yield gguf.GGUFReader(path)
+    return gguf.GGUFReader(path)
 
 
 def tensor(reader: gguf.GGUFReader, name: str) -> NDArray[np.float32]:
@@ -49,9 +48,7 @@ def experts(checkpoint: Checkpoint, name: str) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("layer", range(CONFIG.num_hidden_layers))
-def test_expert_matrices_are_the_same_to_the_bit(
-    checkpoint: Checkpoint, written: gguf.GGUFReader, layer: int
-) -> None:
+def test_expert_matrices_are_the_same_to_the_bit(checkpoint: Checkpoint, written: gguf.GGUFReader, layer: int) -> None:
     ours, theirs = f"model.layers.{layer}.mlp.experts", f"blk.{layer}"
     gate_up, down = experts(checkpoint, f"{ours}.gate_up_proj"), experts(checkpoint, f"{ours}.down_proj")
     for name, expected in (("gate", gate_up[:, 0::2]), ("up", gate_up[:, 1::2]), ("down", down)):
