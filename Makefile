@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 SOURCES := src csrc tests recipes bench
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadscope
 
-.PHONY: build test full check lint types contracts size format system-packages clean
+.PHONY: build peers test full check lint types contracts size format system-packages clean
 
 build: $(READY) ## the package, editable, with its compiled kernels and everything the tests need
 
@@ -19,6 +19,10 @@ $(READY): pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[test,dev]'
 	@touch $@
+
+peers: build ## what bench/peers.py measures beside, compiled for this processor: some 7 minutes on one core
+	CMAKE_ARGS="-DGGML_NATIVE=ON" CXXFLAGS="-include $(CURDIR)/tools/tile_config.h" CMAKE_BUILD_PARALLEL_LEVEL=1 \
+	  $(BIN)/pip install --quiet --no-cache-dir --no-binary llama-cpp-python llama-cpp-python gguf
 
 test: build ## every test, with reduced counts
 	$(PYTEST)
