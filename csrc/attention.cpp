@@ -302,9 +302,12 @@ std::int64_t parts_of(const Attention& c) {
 template <class T>
 void run(const Attention& c) {
     Job job{c, c.heads / c.kv_heads, parts_of(c)};
-    if (!job.parts) return parallel(c.tokens * c.kv_heads, whole<T>, &job);
-    parallel(c.tokens * job.parts * c.kv_heads, one_split<T>, &job);
-    parallel(c.tokens * c.kv_heads, merge_splits<T>, &job);
+    std::int64_t keys = 0;
+    for (std::int64_t t = 0; t < c.tokens; ++t) keys += c.position[t] + 1 - job.first_key(t);
+    const std::int64_t products = 2 * keys * c.heads * c.dim;
+    if (!job.parts) return parallel(c.tokens * c.kv_heads, products, whole<T>, &job);
+    parallel(c.tokens * job.parts * c.kv_heads, products, one_split<T>, &job);
+    parallel(c.tokens * c.kv_heads, c.tokens * job.parts * c.heads * c.dim, merge_splits<T>, &job);
 }
 
 } // namespace

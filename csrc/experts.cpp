@@ -228,15 +228,12 @@ struct Product {
 #endif
 
     void run() {
-        if (converts) {
-            if (x_rows() > 4) parallel(x_rows(), prepare, this);
-            else
-                for (std::int64_t r = 0; r < x_rows(); ++r) prepare(this, r, 0);
-        }
+        if (converts) parallel(x_rows(), x_rows() * matrix.cols * 4, prepare, this);
 #if defined(OSSATURE_TILES)
-        if (tiles) parallel(groups.hits, pack, this);
+        const std::int64_t slots = c.tokens * c.chosen;
+        if (tiles) parallel(groups.hits, slots * matrix.cols * 2, pack, this);
 #endif
-        parallel(groups.hits * items_of_expert(), multiply, this);
+        parallel(groups.hits * items_of_expert(), c.tokens * c.chosen * matrix.rows * matrix.cols, multiply, this);
     }
 };
 
@@ -281,9 +278,7 @@ void run(const Experts& c) {
     Product<A, T> second{c, groups, c.down, c.down_bias, static_cast<const T*>(c.neurons), 1, prepared, packed,
                          tiles, false};
     second.run();
-    if (c.tokens > 4) parallel(c.tokens, combine<T>, const_cast<Experts*>(&c));
-    else
-        for (std::int64_t t = 0; t < c.tokens; ++t) combine<T>(const_cast<Experts*>(&c), t, 0);
+    parallel(c.tokens, c.tokens * c.chosen * c.down.rows * 4, combine<T>, const_cast<Experts*>(&c));
 }
 
 } // namespace

@@ -11,11 +11,13 @@ namespace {
 // A run of rows that one thread takes at a time: long enough to be one stream, short enough to share evenly.
 std::int64_t rows_of_item(const Linear& c) {
     const std::int64_t bytes_of_row = c.weight.cols * (c.weight.type == Type::float32 ? 4 : c.weight.type == Type::int8 ? 1 : 2);
-    const std::int64_t even = (c.weight.rows + 4 * threads() - 1) / (4 * threads());
+    const std::int64_t even = (c.weight.rows + 8 * threads() - 1) / (8 * threads());
     const std::int64_t long_enough = (std::int64_t{1} << 19) / bytes_of_row + 1;
     const std::int64_t rows = even < long_enough ? even : long_enough;
     return (rows + 15) / 16 * 16;
 }
+
+std::int64_t products(const Linear& c) { return c.tokens * c.weight.rows * c.weight.cols; }
 
 // Whether x is used as it comes, or first converted into the workspace.
 template <class A>
@@ -81,11 +83,9 @@ template <class A, class T>
 void run(const Linear& c) {
     Job<A, T> job{c, rows_of_item(c)};
     if (converts<A>(c.type)) {
-        if (c.tokens > 4) parallel(c.tokens, Job<A, T>::prepare, &job);
-        else
-            for (std::int64_t t = 0; t < c.tokens; ++t) Job<A, T>::prepare(&job, t, 0);
+        parallel(c.tokens, c.tokens * c.weight.cols * 4, Job<A, T>::prepare, &job);
     }
-    parallel((c.weight.rows + job.item_rows - 1) / job.item_rows, Job<A, T>::multiply, &job);
+    parallel((c.weight.rows + job.item_rows - 1) / job.item_rows, products(c), Job<A, T>::multiply, &job);
 }
 
 template <class T>
@@ -145,8 +145,8 @@ void by_tiles(const Linear& c) {
     const std::int64_t most = tiles::panel_rows(c.weight.cols, 4 * 2 * tiles::side);
     TileJob job{c, even < most ? even : most};
     if (job.item_rows == 0) job.item_rows = tiles::side;
-    parallel((c.tokens + tiles::side - 1) / tiles::side, TileJob::pack, &job);
-    parallel((c.weight.rows + job.item_rows - 1) / job.item_rows, TileJob::multiply, &job);
+    parallel((c.tokens + tiles::side - 1) / tiles::side, c.tokens * c.weight.cols * 2, TileJob::pack, &job);
+    parallel((c.weight.rows + job.item_rows - 1) / job.item_rows, products(c), TileJob::multiply, &job);
 }
 
 #endif

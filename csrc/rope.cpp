@@ -46,20 +46,18 @@ void copy_row(void* context, std::int64_t token, int) {
     if (i < c.cols) store(out + i, load(row + i, c.cols - i), c.cols - i);
 }
 
-// Waking a thread takes longer than a few rows.
-void for_tokens(std::int64_t tokens, Task task, const void* context) {
-    if (tokens >= 16) return parallel(tokens, task, const_cast<void*>(context));
-    for (std::int64_t token = 0; token < tokens; ++token) task(const_cast<void*>(context), token, 0);
-}
-
 } // namespace
 
-void rope(const Rope& c) { for_tokens(c.tokens, c.type == Type::float32 ? rotate_token<float> : rotate_token<bf16>, &c); }
+void rope(const Rope& c) {
+    const Task task = c.type == Type::float32 ? rotate_token<float> : rotate_token<bf16>;
+    parallel(c.tokens, c.tokens * c.heads * c.dim * 4, task, const_cast<Rope*>(&c));
+}
 
 void embed(const Embed& c) {
     const bool wide = c.weight_type == Type::float32;
-    if (c.type == Type::float32) for_tokens(c.tokens, wide ? copy_row<float, float> : copy_row<float, bf16>, &c);
-    else for_tokens(c.tokens, wide ? copy_row<bf16, float> : copy_row<bf16, bf16>, &c);
+    const Task task = c.type == Type::float32 ? (wide ? copy_row<float, float> : copy_row<float, bf16>)
+                                              : (wide ? copy_row<bf16, float> : copy_row<bf16, bf16>);
+    parallel(c.tokens, c.tokens * c.cols * 4, task, const_cast<Embed*>(&c));
 }
 
 } // namespace OSSATURE_ISA

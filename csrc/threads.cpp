@@ -19,9 +19,26 @@
 namespace ossature {
 namespace {
 
-// Between the kernels of one token pass some 10 µs, between tokens under a millisecond: a worker that spins so long
-// keeps its core warm through a reply, and sleeps soon after it.
-constexpr std::chrono::microseconds spinning{200};
+// Between the kernels of one token pass some 10 µs: a worker that spins so long keeps its core warm through a reply, and
+// sleeps soon after it.
+constexpr std::chrono::microseconds spinning{100};
+
+constexpr std::int64_t worth_waking = 1 << 17;
+
+// The state of a job in one word, so that whoever claims an item learns at once of which job it is: a worker that was
+// not scheduled for a while may come when its job is over, and neither the caller nor the next job waits for it.
+// From the top: 24 bits number of the job, 20 bits items, 20 bits next item; the last runs on past the items.
+constexpr int item_bits = 20;
+constexpr std::int64_t most_items = (1 << item_bits) - 4096;
+
+struct Claim {
+    std::uint64_t job;
+    std::int64_t items, item;
+
+    explicit Claim(std::uint64_t ticket)
+        : job(ticket >> (2 * item_bits)), items(static_cast<std::int64_t>(ticket >> item_bits & ((1 << item_bits) - 1))),
+          item(static_cast<std::int64_t>(ticket & ((1 << item_bits) - 1))) {}
+};
 
 class Pool {
   public:
@@ -41,18 +58,14 @@ class Pool {
     }
 
     void run(std::int64_t items, Task task, void* context) {
-        if (workers_.empty() || items <= 1) {
-            for (std::int64_t item = 0; item < items; ++item) task(context, item, 0);
-            return;
-        }
         task_ = task;
         context_ = context;
-        items_ = items;
-        next_.store(0, std::memory_order_relaxed);
-        busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+        done_.store(0, std::memory_order_relaxed);
+        ++job_;
+        ticket_.store(job_ << (2 * item_bits) | static_cast<std::uint64_t>(items) << item_bits, std::memory_order_seq_cst);
         call();
         claim(0);
-        while (busy_.load(std::memory_order_acquire) > 0) relax();
+        while (done_.load(std::memory_order_acquire) < items) relax();
     }
 
     int size() const { return static_cast<int>(scratch_.size()); }
@@ -60,49 +73,55 @@ class Pool {
 
   private:
     void call() {
-        generation_.fetch_add(1, std::memory_order_seq_cst);
         if (asleep_.load(std::memory_order_seq_cst) == 0) return;
         { const std::lock_guard<std::mutex> lock(mutex_); }
         wake_.notify_all();
     }
 
-    void claim(int thread) {
-        for (std::int64_t item; (item = next_.fetch_add(1, std::memory_order_relaxed)) < items_;)
-            task_(context_, item, thread);
+    bool is_over() const {
+        const Claim now(ticket_.load(std::memory_order_seq_cst));
+        return now.item >= now.items;
     }
 
-    void work(int thread) {
-        for (std::uint64_t seen = 0;; ++seen) {
-            wait_beyond(seen);
-            if (stopping_) return;
-            claim(thread);
-            busy_.fetch_sub(1, std::memory_order_release);
+    // Task and context are those of the claimed item: its job is not over before the item is done.
+    void claim(int thread) {
+        while (!is_over()) {
+            const Claim mine(ticket_.fetch_add(1, std::memory_order_acq_rel));
+            if (mine.item >= mine.items) return;
+            task_(context_, mine.item, thread);
+            done_.fetch_add(1, std::memory_order_release);
         }
     }
 
-    void wait_beyond(std::uint64_t seen) {
+    void work(int thread) {
+        while (wait()) claim(thread);
+    }
+
+    // Until there is something to claim; false when the pool ends.
+    bool wait() {
         const auto until = std::chrono::steady_clock::now() + spinning;
         do {
             for (int i = 0; i < 64; ++i) {
-                if (generation_.load(std::memory_order_acquire) != seen) return;
+                if (stopping_) return false;
+                if (!is_over()) return true;
                 relax();
             }
         } while (std::chrono::steady_clock::now() < until);
         std::unique_lock<std::mutex> lock(mutex_);
         asleep_.fetch_add(1, std::memory_order_seq_cst);
-        wake_.wait(lock, [&] { return generation_.load(std::memory_order_seq_cst) != seen; });
+        wake_.wait(lock, [&] { return stopping_ || !is_over(); });
         asleep_.fetch_sub(1, std::memory_order_seq_cst);
+        return !stopping_;
     }
 
     std::vector<void*> scratch_;
     std::vector<std::thread> workers_;
     Task task_ = nullptr;
     void* context_ = nullptr;
-    std::int64_t items_ = 0;
+    std::uint64_t job_ = 0;
     std::atomic<bool> stopping_{false};
-    alignas(64) std::atomic<std::int64_t> next_{0};
-    alignas(64) std::atomic<int> busy_{0};
-    alignas(64) std::atomic<std::uint64_t> generation_{0};
+    alignas(64) std::atomic<std::uint64_t> ticket_{0};
+    alignas(64) std::atomic<std::int64_t> done_{0};
     std::atomic<int> asleep_{0};
     std::mutex mutex_;
     std::condition_variable wake_;
@@ -131,9 +150,15 @@ Pool& current() {
 
 } // namespace
 
-void parallel(std::int64_t items, Task task, void* context) {
+void parallel(std::int64_t items, std::int64_t work, Task task, void* context) {
     const std::lock_guard<std::mutex> lock(turn);
-    current().run(items, task, context);
+    Pool& pool = current();
+    if (items <= 1 || work < worth_waking || pool.size() == 1) {
+        for (std::int64_t item = 0; item < items; ++item) task(context, item, 0);
+        return;
+    }
+    if (items > most_items) throw std::length_error("a job of more than a million items");
+    pool.run(items, task, context);
 }
 
 int threads() { return wanted; }

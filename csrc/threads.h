@@ -9,8 +9,10 @@ namespace ossature {
 // Run task(context, item, thread) for every item of [0, items), and return when all are done. Items are claimed in
 // ascending order; `thread` is in [0, threads()) and says whose scratch memory the task may use. Calls from several
 // threads take turns. A task must not call `parallel`.
+//
+// work: bytes read or products made, in all. Where it is small the caller does it alone: to wake a thread takes longer.
 using Task = void (*)(void* context, std::int64_t item, int thread);
-void parallel(std::int64_t items, Task task, void* context);
+void parallel(std::int64_t items, std::int64_t work, Task task, void* context);
 
 int threads();
 
