@@ -110,7 +110,7 @@ def circumstances() -> dict[str, Any]:
     """Processor, memory, commit, command and versions."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from bench.rmsnorm import processor
+    from ossature.plan.hardware import hardware
 
     def known(package: str) -> str:
         try:
@@ -121,7 +121,7 @@ def circumstances() -> dict[str, Any]:
     memory = Path("/proc/meminfo").read_text(encoding="ascii").split()[1]
     names = {"llama_cpp": "llama-cpp-python", "torch": "torch", "transformers": "transformers"}
     return {
-        "processor": processor(),
+        "processor": hardware().processor,
         "memory_gb": int(memory) * 1024 / 1e9,
         "system": platform.platform(),
         "commit": _git("describe", "--always", "--dirty", "--abbrev=12"),

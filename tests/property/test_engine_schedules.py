@@ -19,7 +19,7 @@ def model() -> Transformer:
     for name, value in values.items():
         if "o_proj" in name or "down_proj" in name:
             value *= 0.5
-    return network.ours(config, values, deterministic=True)
+    return network.ours(config, network.packed(values), deterministic=True)
 
 
 MODEL = model()

@@ -17,7 +17,7 @@ NEW = 9
 @pytest.fixture(scope="module")
 def model() -> Transformer:
     config = network.peer_config(num_hidden_layers=2)
-    return network.ours(config, network.tensors(config), deterministic=True)
+    return network.ours(config, network.packed(network.tensors(config)), deterministic=True)
 
 
 def engine_of(model: Transformer, **options: object) -> Engine:

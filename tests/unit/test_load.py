@@ -119,11 +119,6 @@ def test_a_device_that_is_not_here_is_refused_by_name(tmp_path: Path, device: st
         load_model(opened(tmp_path), device=device)
 
 
-def test_numerics_that_do_not_exist_yet_are_refused_and_not_ignored(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="numerics='fast' is not available"):
-        load_model(opened(tmp_path), numerics="fast")
-
-
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_model_says_whether_it_was_asked_to_be_deterministic(tmp_path: Path, deterministic: bool) -> None:
     assert load_model(opened(tmp_path, "huggingface"), deterministic=deterministic).deterministic is deterministic

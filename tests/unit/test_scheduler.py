@@ -12,7 +12,7 @@ BLOCK = 4
 @pytest.fixture(scope="module")
 def model() -> Transformer:
     config = network.peer_config(num_hidden_layers=2)
-    return network.ours(config, network.tensors(config), deterministic=True)
+    return network.ours(config, network.packed(network.tensors(config)), deterministic=True)
 
 
 def engine_of(model: Transformer, **options: object) -> Engine:

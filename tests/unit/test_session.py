@@ -185,7 +185,7 @@ def test_the_same_seed_gives_the_same_reply(tmp_path):
     ("options", "error", "message"),
     [
         ({"dtype": "float16"}, ConfigError, "dtype is 'float16'"),
-        ({"numerics": "fast"}, BackendError, "not part of this version yet"),
+        ({"weights": "copied"}, ConfigError, "weights is 'copied'"),
         ({"numerics": "quick"}, ConfigError, "numerics is 'quick'"),
         ({"adapter": Path("somewhere")}, ConfigError, "adapter='somewhere': this version cannot load adapters yet"),
         ({"device": "abacus"}, BackendError, "device 'abacus'"),
