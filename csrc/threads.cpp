@@ -19,9 +19,9 @@
 namespace ossature {
 namespace {
 
-// Between the kernels of one token pass some 10 µs: a worker that spins so long keeps its core warm through a reply, and
-// sleeps soon after it.
-constexpr std::chrono::microseconds spinning{100};
+// Between the kernels of one token pass some 10 µs: who waits spins so long, and then sleeps. Where two virtual
+// processors share a real one, a thread that spins keeps the other from the work that it waits for.
+constexpr std::chrono::microseconds spinning{30};
 
 constexpr std::int64_t worth_waking = 1 << 17;
 
@@ -65,7 +65,11 @@ class Pool {
         ticket_.store(job_ << (2 * item_bits) | static_cast<std::uint64_t>(items) << item_bits, std::memory_order_seq_cst);
         call();
         claim(0);
-        while (done_.load(std::memory_order_acquire) < items) relax();
+        if (spin([&] { return done_.load(std::memory_order_acquire) == items; })) return;
+        std::unique_lock<std::mutex> lock(mutex_);
+        caller_asleep_.store(true, std::memory_order_seq_cst);
+        finished_.wait(lock, [&] { return done_.load(std::memory_order_seq_cst) == items; });
+        caller_asleep_.store(false, std::memory_order_seq_cst);
     }
 
     int size() const { return static_cast<int>(scratch_.size()); }
@@ -89,7 +93,10 @@ class Pool {
             const Claim mine(ticket_.fetch_add(1, std::memory_order_acq_rel));
             if (mine.item >= mine.items) return;
             task_(context_, mine.item, thread);
-            done_.fetch_add(1, std::memory_order_release);
+            if (done_.fetch_add(1, std::memory_order_seq_cst) + 1 == mine.items && caller_asleep_.load()) {
+                { const std::lock_guard<std::mutex> lock(mutex_); }
+                finished_.notify_one();
+            }
         }
     }
 
@@ -97,20 +104,28 @@ class Pool {
         while (wait()) claim(thread);
     }
 
-    // Until there is something to claim; false when the pool ends.
-    bool wait() {
+    // Whether the condition came true within the time that it is worth spinning.
+    template <class Condition>
+    static bool spin(const Condition& condition) {
         const auto until = std::chrono::steady_clock::now() + spinning;
         do {
             for (int i = 0; i < 64; ++i) {
-                if (stopping_) return false;
-                if (!is_over()) return true;
+                if (condition()) return true;
                 relax();
             }
         } while (std::chrono::steady_clock::now() < until);
-        std::unique_lock<std::mutex> lock(mutex_);
-        asleep_.fetch_add(1, std::memory_order_seq_cst);
-        wake_.wait(lock, [&] { return stopping_ || !is_over(); });
-        asleep_.fetch_sub(1, std::memory_order_seq_cst);
+        return false;
+    }
+
+    // Until there is something to claim; false when the pool ends.
+    bool wait() {
+        const auto called = [&] { return stopping_ || !is_over(); };
+        if (!spin(called)) {
+            std::unique_lock<std::mutex> lock(mutex_);
+            asleep_.fetch_add(1, std::memory_order_seq_cst);
+            wake_.wait(lock, called);
+            asleep_.fetch_sub(1, std::memory_order_seq_cst);
+        }
         return !stopping_;
     }
 
@@ -123,8 +138,9 @@ class Pool {
     alignas(64) std::atomic<std::uint64_t> ticket_{0};
     alignas(64) std::atomic<std::int64_t> done_{0};
     std::atomic<int> asleep_{0};
+    std::atomic<bool> caller_asleep_{false};
     std::mutex mutex_;
-    std::condition_variable wake_;
+    std::condition_variable wake_, finished_;
 };
 
 std::mutex turn;
