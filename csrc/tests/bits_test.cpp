@@ -40,11 +40,14 @@ void with_any_threads(Report& report, const Set& set, const Batch& batch) {
 }
 
 // A child has none of its parent's workers.
-void in_a_forked_child(Report& report, const Set& set, const Batch& batch) {
+void in_a_forked_child(Report& report, const Set& set, const Batch& batch, int threads_of_child) {
     now_running(batch.name, set, "a forked child");
     const Tensor expected = batch.run(*set.kernels, 0, batch.tokens);
     const pid_t child = fork();
-    if (child == 0) _exit(equal(expected, batch.tokens, 0, batch.run(*set.kernels, 0, batch.tokens)) ? 0 : 1);
+    if (child == 0) {
+        set_threads(threads_of_child);
+        _exit(equal(expected, batch.tokens, 0, batch.run(*set.kernels, 0, batch.tokens)) ? 0 : 1);
+    }
     int status = 1;
     const bool waited = child > 0 && waitpid(child, &status, 0) == child;
     report.claim("in a forked child: " + batch.name, set, "status " + std::to_string(status), waited && status == 0);
@@ -52,7 +55,7 @@ void in_a_forked_child(Report& report, const Set& set, const Batch& batch) {
 
 } // namespace
 
-void bits_are_the_same(Report& report, const Sets& sets) {
+void bits_are_the_same(Report& report, const Sets& sets, int threads_of_child) {
     std::vector<Batch> batches;
     for (const Type type : {Type::float32, Type::bfloat16}) {
         for (const Type weight : {Type::float32, Type::bfloat16, Type::int8}) batches.push_back(linear_batch(weight, type));
@@ -64,7 +67,7 @@ void bits_are_the_same(Report& report, const Sets& sets) {
             in_any_batch(report, set, batch);
             with_any_threads(report, set, batch);
         }
-    for (const Set& set : sets) in_a_forked_child(report, set, batches.back());
+    for (const Set& set : sets) in_a_forked_child(report, set, batches.back(), threads_of_child);
 }
 
 } // namespace ossature::test

@@ -200,7 +200,8 @@ void experts_are_exact(Report& report, const Sets& sets) {
                                  {17, 96, 64, 80, 5, 3, Choice::random},
                                  {33, 96, 32, 70, 4, 1, Choice::all_on_one},
                                  {17, 64, 96, 48, 4, 2, Choice::the_same_by_all},
-                                 {33, 64, 32, 64, 5, 2, Choice::none_on_the_last}};
+                                 {33, 64, 32, 64, 5, 2, Choice::none_on_the_last},
+                                 {1030, 32, 32, 16, 2, 1, Choice::all_on_one}};  // more than are summed at a time
     for (std::int64_t tokens = 1; tokens <= 9; ++tokens)
         shapes.push_back({tokens, 64, 32, tokens % 2 ? 32 : 37, 4, 2,
                           tokens % 3 ? Choice::random : Choice::none_on_the_last});

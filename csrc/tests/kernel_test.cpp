@@ -1,5 +1,6 @@
 // Every kernel of every instruction set that this machine can run, without Python: what runs under sanitizers and in
-// an emulator. The arguments, where there are any, are the sets that the machine must be found to have, best first.
+// an emulator. The arguments, where there are any, are the sets that the machine must be found to have, best first; in
+// an emulator of processors `emulated` comes before them.
 #include <cstdio>
 #include <stdexcept>
 
@@ -46,7 +47,8 @@ void the_processor_is_known(Report& report) {
 
 int main(int count, char** arguments) {
     name_what_crashed();
-    const std::vector<std::string> expected(arguments + 1, arguments + count);
+    const bool emulated = count > 1 && std::string(arguments[1]) == "emulated";
+    const std::vector<std::string> expected(arguments + 1 + emulated, arguments + count);
     std::printf("usable: %s\n", joined(usable()).c_str());
     if (!expected.empty() && expected != usable()) {
         std::printf("expected: %s\n", joined(expected).c_str());
@@ -61,7 +63,8 @@ int main(int count, char** arguments) {
     linear_is_exact(report, sets);
     experts_are_exact(report, sets);
     attention_is_exact(report, sets);
-    bits_are_the_same(report, sets);
+    // qemu 7.2 ends with a failed assertion when a forked child starts a thread, whatever the program.
+    bits_are_the_same(report, sets, emulated ? 1 : 2);
     return report.print() ? 0 : 1;
 }
 

@@ -25,7 +25,8 @@ Batch linear_batch(Type weight, Type type);
 Batch experts_batch(Type type);
 Batch attention_batch(Type type);
 
-// The bits of a token depend neither on the other tokens nor on the threads, nor on being a forked child.
-void bits_are_the_same(Report& report, const Sets& sets);
+// The bits of a token depend neither on the other tokens nor on the threads, nor on being a forked child, which starts
+// `threads_of_child` of its own.
+void bits_are_the_same(Report& report, const Sets& sets, int threads_of_child);
 
 } // namespace ossature::test
