@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadscope
 
 build: $(READY) ## the package, editable, with its compiled kernels and everything the tests need
 
-$(READY): pyproject.toml CMakeLists.txt $(wildcard csrc/*)
+$(READY): pyproject.toml CMakeLists.txt $(wildcard csrc/*.*)
 	@$(MAKE) --no-print-directory system-packages
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[test,dev]'
@@ -66,7 +66,7 @@ older-processors: build/kernels/kernel_test ## the same on emulated x86 processo
 	qemu-x86_64 -cpu Haswell $< emulated avx2 scalar 2> >(grep -v "TCG doesn't support" >&2)
 	qemu-x86_64 -cpu Nehalem $< emulated scalar
 
-build/kernels/kernel_test: CMakeLists.txt $(wildcard csrc/* csrc/tests/*)
+build/kernels/kernel_test: CMakeLists.txt $(wildcard csrc/*.* csrc/tests/*)
 	@bash tools/system_packages.sh cmake
 	$(KERNEL_TEST) -B build/kernels >/dev/null
 	cmake --build build/kernels --parallel $(JOBS) >/dev/null
