@@ -34,7 +34,7 @@ Inputs inputs(const Shape& s, Type type) {
     Random random(static_cast<std::uint32_t>(s.tokens * 31 + s.start + s.dim));
     const std::int64_t blocks = s.sequences * s.width, row = s.kv_heads * s.dim;
     Inputs made{s,
-                random.tensor(type, s.tokens * s.heads * s.dim),
+                random.tokens(type, s.tokens, s.heads * s.dim),
                 Tensor(type, (blocks + 1) * s.block * row),
                 Tensor(type, (blocks + 1) * s.block * row),
                 random.tensor(s.tokens % 2 ? Type::float32 : Type::bfloat16, s.heads),

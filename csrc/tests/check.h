@@ -61,6 +61,8 @@ class Random {
     std::int64_t below(std::int64_t n) { return static_cast<std::int64_t>(bits_() % static_cast<std::uint32_t>(n)); }
     float number(); // of variance 1
     Tensor tensor(Type type, std::int64_t count, float scale = 1);
+    // (tokens, cols). The first of three tokens is NaN: it has to stay one, and to stay alone.
+    Tensor tokens(Type type, std::int64_t tokens, std::int64_t cols);
 
   private:
     std::mt19937 bits_;
@@ -89,6 +91,7 @@ struct Set {
 // type, plus the slack. Above 1 is a failure.
 class Report {
   public:
+    // NaN is equal to NaN.
     void compare(const std::string& kernel, const Set& set, const std::string& shape, const Tensor& got,
                  const std::vector<Exact>& exact);
     void claim(const std::string& what, const Set& set, const std::string& shape, bool holds);

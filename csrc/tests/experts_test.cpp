@@ -76,7 +76,7 @@ Inputs inputs(const Shape& s, Type type, Type bias_type) {
                 bank(random, s.experts, s.outer, s.inner),
                 random.tensor(bias_type, s.experts * 2 * s.inner),
                 random.tensor(bias_type, s.experts * s.outer),
-                random.tensor(type, s.tokens * s.hidden),
+                random.tokens(type, s.tokens, s.hidden),
                 random.tensor(Type::float32, s.tokens * s.chosen),
                 Memory(static_cast<std::size_t>(s.tokens * s.chosen) * sizeof(std::int64_t))};
     for (std::int64_t i = 0; i < s.tokens * s.chosen; ++i)
@@ -123,7 +123,8 @@ std::vector<double> part(const std::vector<double>& all, std::int64_t begin, std
 
 // gate * sigmoid(alpha * gate) * (up + 1): the slack of the sums, times the steepest slopes there are.
 Exact swiglu(const Exact& gate_sum, const Exact& up_sum) {
-    const double gate = std::fmin(gate_sum.value, limit), up = std::fmax(std::fmin(up_sum.value, limit), -limit);
+    const double gate = gate_sum.value > limit ? limit : gate_sum.value;
+    const double up = up_sum.value > limit ? limit : up_sum.value < -limit ? -limit : up_sum.value;
     const double through_gate = gate / (1 + std::exp(-alpha * gate)), value = through_gate * (up + 1);
     const double slack = 1.1 * std::fabs(up + 1) * gate_sum.slack + std::fabs(through_gate) * (up_sum.slack + unit);
     // alpha * gate is rounded before the exponential, which takes the error for a relative one.

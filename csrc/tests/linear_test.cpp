@@ -93,7 +93,7 @@ struct Shape {
 void compare(Report& report, const Sets& sets, Type weight_type, Type type, Shape shape) {
     Random random(static_cast<std::uint32_t>(shape.tokens * 131 + shape.cols * 7 + shape.rows));
     const Weights w = weights(random, weight_type, shape.rows, shape.cols);
-    const Tensor x = random.tensor(type, shape.tokens * shape.cols);
+    const Tensor x = random.tokens(type, shape.tokens, shape.cols);
     const Tensor bias = random.tensor(shape.tokens % 2 ? Type::float32 : Type::bfloat16, shape.rows);
     const bool with_bias = shape.rows % 3 != 0;
     const std::vector<double> b = with_bias ? bias.doubles() : std::vector<double>{};

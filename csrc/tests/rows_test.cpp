@@ -17,7 +17,7 @@ void call(RmsNorm<X, Weight>* rmsnorm, const Tensor& out, const Tensor& x, const
 
 void compare_rmsnorm(Report& report, const Sets& sets, Type type, Type weight_type, std::int64_t rows, std::int64_t cols) {
     Random random(static_cast<std::uint32_t>(rows * 31 + cols));
-    const Tensor x = random.tensor(type, rows * cols, 3), weight = random.tensor(weight_type, cols);
+    const Tensor x = random.tokens(type, rows, cols), weight = random.tensor(weight_type, cols);
     std::vector<Exact> exact;
     for (std::int64_t r = 0; r < rows; ++r) {
         double squares = 0;
