@@ -73,10 +73,10 @@ void deinterleave(vec a, vec b, vec& even, vec& odd) {
 #endif
 }
 
-// gate * sigmoid(alpha * gate) * (up + 1), both clamped first.
+// gate * sigmoid(alpha * gate) * (up + 1), both clamped first; the number comes second, so that NaN stays NaN.
 vec swiglu(vec gate, vec up, float alpha, float limit) {
-    gate = minimum(gate, broadcast(limit));
-    up = maximum(minimum(up, broadcast(limit)), broadcast(-limit));
+    gate = minimum(broadcast(limit), gate);
+    up = maximum(broadcast(-limit), minimum(broadcast(limit), up));
     const vec one = broadcast(1);
     const vec sigmoid = divide(one, add(one, exponential(multiply(gate, broadcast(-alpha)))));
     return multiply(multiply(gate, sigmoid), add(up, one));

@@ -5,6 +5,7 @@
 //   store(p, v)           rounded to nearest even where p is bf16
 //   load(p, n), store(p, v, n)   the first n < lanes values only; the others are read as zero and never written
 //   broadcast, add, subtract, multiply, divide, minimum, maximum, multiply_add(a, b, c) = a * b + c
+//                         minimum and maximum are NaN where b is; where only a is, it depends on the set
 //   sum, largest          over the lanes
 //   exponential(v)        e^v within 2 units in the last place; below -87.3 a number under 1.2e-38, above 88.7 the largest
 //
