@@ -4,8 +4,9 @@ Needs the extra `peers` (`make peers`) and, where the random 20b and its GGUF ar
 sample is its own process: load, warm up, measure, end. Loading is not counted, and two models are never in memory
 together. First it is checked that both compute the same (bench/peer/agreement.py); then llama.cpp's settings are tried,
 and each figure uses those that are best for it; then the rounds follow, each of them
-  fast, llama.cpp, exact, llama.cpp    with resident weights, which the ratios are of, and
-  fast, exact                          with mapped ones, beside.
+  fast, llama.cpp, exact    with resident weights, which the ratios are of, and
+  fast, exact               with mapped ones, beside.
+So every sample of llama.cpp has one of each of ours beside it.
 A run in which llama.cpp decodes below half of what the memory allows is void: status 1, and nothing is written to docs.
 
 With `--transformers` the peer is transformers in bfloat16, on 2 and 4 layers: see bench/peer/layers.py.
@@ -42,12 +43,12 @@ OURS = {
     "exact_mapped": ("exact", "mapped"),
 }
 CHECKPOINT_BYTES, GGUF_BYTES = 13_761_264_768, 12_096_587_328  # of 20b
-TRIAL = Work(steps=16, steps_8=8)
+TRIAL = Work(steps=8, steps_8=6, prefill=256, warm_up=32)  # to choose by; what is reported is measured in full
 
 
 def order(*, mapped: bool) -> list[str]:
     """The sides of one round: ours and theirs take turns; mapped weights come after the pairs that count."""
-    return ["fast", "llama_cpp", "exact", "llama_cpp", *(["fast_mapped", "exact_mapped"] if mapped else [])]
+    return ["fast", "llama_cpp", "exact", *(["fast_mapped", "exact_mapped"] if mapped else [])]
 
 
 def check_disk(model: Path, gguf: Path | None) -> None:

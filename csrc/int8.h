@@ -152,14 +152,15 @@ struct Bytes {
         for (std::int64_t b = 0; b < x_size(cols) * (step / block); ++b) {
             float rounded[block] = {}, scale = 0;
             if (b * block < cols) {
-                vec top = broadcast(0);
+                vec top = broadcast(0), none = broadcast(0);
                 for (std::int64_t i = 0; i < parts; ++i) {
                     const vec v = load(x + b * block + i * lanes);
                     top = maximum(top, maximum(v, subtract(broadcast(0), v)));
+                    none = multiply_add(v, broadcast(0), none);
                 }
-                scale = largest(top) / 127;
+                scale = largest(top) / 127 + sum(none); // NaN where x has a NaN or an infinity: so is the product then
                 const vec inverse = broadcast(scale > 0 ? 1 / scale : 0);
-                for (std::int64_t i = 0; i < parts; ++i)
+                for (std::int64_t i = 0; i < parts && scale == scale; ++i)
                     store(rounded + i * lanes, nearest(multiply(load(x + b * block + i * lanes), inverse)));
             }
             X& target = out[b / (step / block)];

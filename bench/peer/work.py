@@ -39,11 +39,11 @@ class Work:
 
     seed: int = 0
     figures: tuple[str, ...] = FIGURES
-    steps: int = 32
-    steps_8: int = 16
+    steps: int = 24
+    steps_8: int = 8
     prompt: int = 16
     prefill: int = 512
-    warm_up: int = 128
+    warm_up: int = 64
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""

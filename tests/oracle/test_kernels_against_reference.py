@@ -48,6 +48,17 @@ def test_int8_weights_meet_int8_activations(
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_a_token_that_is_not_finite_stays_so_and_alone_in_int8(isa: str, wrong: float) -> None:
+    x, weight = noise(3, 96), Int8Matrix.quantize(noise(35, 96))
+    expected = cpu.linear(x, weight, isa=isa)
+    x[1, 40] = wrong
+    got = cpu.linear(x, weight, isa=isa)
+    assert not got[1].isfinite().any()
+    assert torch.equal(got[[0, 2]], expected[[0, 2]])
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("tokens", [5, 6, 16, 17, 31, 33, 70])
 @pytest.mark.parametrize(("size_in", "size_out"), [(96, 48), (160, 64), (64, 83), (2880, 16)])
 def test_many_tokens_are_as_exact_as_eager(isa: str, size_in: int, size_out: int, tokens: int) -> None:
