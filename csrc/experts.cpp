@@ -8,8 +8,11 @@ namespace ossature {
 namespace OSSATURE_ISA {
 namespace {
 
-constexpr std::int64_t item_rows = 64;    // of one expert, at a time: 92 KB of MXFP4 of 2880 columns
-constexpr std::int64_t raw_tokens = 1024; // whose sums for those rows fit beside an expanded panel: 256 KB
+// Rows of one expert that a thread takes at a time: for tiles as many as expand into a part of its second-level cache;
+// else long enough to be one stream of memory, half a megabyte, since a stream is slow where it begins.
+constexpr std::int64_t rows_by_tiles = 64, most_rows = 512, stream_bytes = std::int64_t{1} << 19;
+constexpr std::int64_t raw_sums = 1 << 16; // of those rows, that fit beside an expanded panel: 256 KB
+constexpr std::int64_t most_tokens = raw_sums / rows_by_tiles;
 
 // Slots (token * chosen + j) sorted by expert, and for every expert where its slots begin.
 struct Groups {
@@ -127,8 +130,23 @@ struct Product {
     bf16* packed;              // or packed in tiles, a group of slots behind the other
     bool tiles;
     bool is_gate_up;
+    std::int64_t item_rows;
 
     std::int64_t x_rows() const { return c.tokens * c.chosen / divisor; }
+    std::int64_t tokens_at_once() const {
+        const std::int64_t fit = raw_sums / item_rows;
+        return fit < most_tokens ? fit : most_tokens;
+    }
+
+    std::int64_t rows_of_item() const {
+        for (std::int64_t h = 0; h < groups.hits; ++h)
+            if (by_tiles(groups.hit[h])) return rows_by_tiles;
+        const std::int64_t stream = stream_bytes * block / (matrix.cols * 17);
+        const std::int64_t even = groups.hits * matrix.rows / (8 * threads());
+        const std::int64_t rows = (stream < even ? stream : even) / 16 * 16;
+        return rows < 16 ? 16 : rows > most_rows ? most_rows : rows;
+    }
+
     std::int64_t items_of_expert() const { return (matrix.rows + item_rows - 1) / item_rows; }
 
     const typename A::X* row_of(std::int64_t slot) const {
@@ -156,7 +174,7 @@ struct Product {
     // raw holds `rows` sums of each of the slots: what follows is the same for every way they were made.
     void finish(const float* raw, std::int64_t expert, std::int64_t begin, std::int64_t rows, const std::int64_t* slot,
                 std::int64_t slots) const {
-        float with_bias[item_rows];
+        float with_bias[most_rows];
         const void* own = of_row(bias, c.bias_type, expert * matrix.rows + begin);
         for (std::int64_t i = 0; i < slots; ++i, raw += item_rows) {
             for (std::int64_t r = 0; r < rows; ++r) with_bias[r] = raw[r] + value(own, c.bias_type, r);
@@ -169,8 +187,8 @@ struct Product {
     static void multiply(void* context, std::int64_t item, int thread) {
         const Product& p = *static_cast<Product*>(context);
         const std::int64_t expert = p.groups.hit[item / p.items_of_expert()];
-        const std::int64_t begin = item % p.items_of_expert() * item_rows;
-        const std::int64_t end = begin + item_rows < p.matrix.rows ? begin + item_rows : p.matrix.rows;
+        const std::int64_t begin = item % p.items_of_expert() * p.item_rows;
+        const std::int64_t end = begin + p.item_rows < p.matrix.rows ? begin + p.item_rows : p.matrix.rows;
         const std::int64_t first = p.groups.begin[expert], slots = p.groups.begin[expert + 1] - first;
         const Matrix matrix = of_expert(p.matrix, expert);
         char* memory = static_cast<char*>(scratch(thread));
@@ -178,13 +196,13 @@ struct Product {
         if (p.by_tiles(expert)) return p.multiply_tiles(matrix, expert, begin, end - begin, first, slots, memory);
 #endif
         float* raw = reinterpret_cast<float*>(memory);
-        const typename A::X* rows[raw_tokens];
-        for (std::int64_t t = 0; t < slots; t += raw_tokens) {
-            const std::int64_t n = slots - t < raw_tokens ? slots - t : raw_tokens;
+        const typename A::X* rows[most_tokens];
+        for (std::int64_t t = 0; t < slots; t += p.tokens_at_once()) {
+            const std::int64_t n = slots - t < p.tokens_at_once() ? slots - t : p.tokens_at_once();
             const std::int64_t* slot = p.groups.slot + first + t;
             for (std::int64_t i = 0; i < n; ++i) rows[i] = p.row_of(slot[i]);
             rows_times_tokens<A>(matrix, begin, end, rows, n, [&](std::int64_t row, std::int64_t i, float sum) {
-                raw[i * item_rows + row - begin] = sum;
+                raw[i * p.item_rows + row - begin] = sum;
             });
             p.finish(raw, expert, begin, end - begin, slot, n);
         }
@@ -215,12 +233,12 @@ struct Product {
                         std::int64_t slots, char* memory) const {
         bf16* expanded = reinterpret_cast<bf16*>(memory);
         float* raw = reinterpret_cast<float*>(memory + tiles::panel_bytes);
+        const auto keep = [&](std::int64_t row, std::int64_t i, vec sums) { store(raw + i * item_rows + row, sums); };
         tiles::expand(expanded, m, begin, rows);
         const tiles::Use use;
-        for (std::int64_t t = 0; t < slots; t += raw_tokens) {
-            const std::int64_t n = slots - t < raw_tokens ? slots - t : raw_tokens;
-            tiles::panel(expanded, m.cols, rows, packed_of(first, expert) + t * m.cols, n, m.cols,
-                         [&](std::int64_t row, std::int64_t i, vec sums) { store(raw + i * item_rows + row, sums); });
+        for (std::int64_t t = 0; t < slots; t += tokens_at_once()) {
+            const std::int64_t n = slots - t < tokens_at_once() ? slots - t : tokens_at_once();
+            tiles::panel(expanded, m.cols, rows, packed_of(first, expert) + t * m.cols, n, m.cols, keep);
             finish(raw, expert, begin, rows, groups.slot + first + t, n);
         }
     }
@@ -228,6 +246,7 @@ struct Product {
 #endif
 
     void run() {
+        item_rows = rows_of_item();
         if (converts) parallel(x_rows(), x_rows() * matrix.cols * 4, prepare, this);
 #if defined(OSSATURE_TILES)
         const std::int64_t slots = c.tokens * c.chosen;
@@ -270,13 +289,14 @@ void run(const Experts& c) {
     bool tiles = false;
 #if defined(OSSATURE_TILES)
     tiles = !c.one_order && sizeof(T) == sizeof(bf16) && c.gate_up.rows % tiles::side == 0 &&
-            c.down.rows % tiles::side == 0 && tiles::fit(c.gate_up.cols) && tiles::fit(c.down.cols);
+            c.down.rows % tiles::side == 0 && tiles::fit(c.gate_up.cols, rows_by_tiles) &&
+            tiles::fit(c.down.cols, rows_by_tiles);
 #endif
     Product<A, T> first{c, groups, c.gate_up, c.gate_up_bias, static_cast<const T*>(c.x), c.chosen, prepared, packed,
-                        tiles, true};
+                        tiles, true, 0};
     first.run();
     Product<A, T> second{c, groups, c.down, c.down_bias, static_cast<const T*>(c.neurons), 1, prepared, packed,
-                         tiles, false};
+                         tiles, false, 0};
     second.run();
     parallel(c.tokens, c.tokens * c.chosen * c.down.rows * 4, combine<T>, const_cast<Experts*>(&c));
 }

@@ -137,7 +137,7 @@ struct TileJob {
 
 bool takes_tiles(const Linear& c) {
     return !c.one_order && c.type == Type::bfloat16 && c.weight.type != Type::float32 &&
-           c.weight.rows % tiles::side == 0 && c.tokens >= tiles::enough && tiles::fit(c.weight.cols);
+           c.weight.rows % tiles::side == 0 && c.tokens >= tiles::enough && tiles::fit(c.weight.cols, 2 * tiles::side);
 }
 
 void by_tiles(const Linear& c) {

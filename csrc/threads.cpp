@@ -21,7 +21,7 @@ namespace {
 
 // Between the kernels of one token pass some 10 µs: who waits spins so long, and then sleeps. Where two virtual
 // processors share a real one, a thread that spins keeps the other from the work that it waits for.
-constexpr std::chrono::microseconds spinning{30};
+constexpr std::chrono::microseconds spinning{200};
 
 constexpr std::int64_t worth_waking = 1 << 17;
 

@@ -28,7 +28,7 @@ inline std::int64_t panel_rows(std::int64_t cols, std::int64_t most) {
     return fit < most ? fit : most;
 }
 
-inline bool fit(std::int64_t cols) { return cols % block == 0 && panel_rows(cols, 2 * side) > 0; }
+inline bool fit(std::int64_t cols, std::int64_t rows) { return cols % block == 0 && panel_rows(cols, rows) >= rows; }
 
 // A square of 16 rows of 16 numbers of 32 bits, turned over.
 inline void transpose(__m512i (&row)[side]) {

@@ -39,8 +39,8 @@ def dense_matrices(checkpoint: Checkpoint) -> list[str]:
     ]
 
 
-def int8_matrices(checkpoint: Checkpoint, cache: Path | None) -> dict[str, Int8Matrix]:
-    """The dense matrices of a checkpoint rounded to int8, by name.
+def int8_matrices(checkpoint: Checkpoint, cache: Path | None, *, resident: bool = False) -> dict[str, Int8Matrix]:
+    """The dense matrices of a checkpoint rounded to int8, by name; `resident`: in memory, one after the other.
 
     cache  directory of such copies, one file for the fingerprint of a checkpoint: read if it is there, written if not.
            None keeps the copy in memory. Where the directory cannot be written, that is said and memory is used.
@@ -48,7 +48,7 @@ def int8_matrices(checkpoint: Checkpoint, cache: Path | None) -> dict[str, Int8M
     if cache is None:
         return dict(_rounded(checkpoint))
     file = cache / f"{checkpoint.fingerprint}.safetensors"
-    found = _read(file, checkpoint)
+    found = _read(file, checkpoint, resident=resident)
     if found is not None:
         return found
     try:
@@ -56,7 +56,7 @@ def int8_matrices(checkpoint: Checkpoint, cache: Path | None) -> dict[str, Int8M
     except OSError as error:
         notice(f"the int8 copy of the weights is not kept in {cache} ({error.strerror}); it is made at each start")
         return dict(_rounded(checkpoint))
-    written = _read(file, checkpoint)
+    written = _read(file, checkpoint, resident=resident)
     return dict(_rounded(checkpoint)) if written is None else written
 
 
@@ -74,8 +74,8 @@ def _layout(checkpoint: Checkpoint) -> Mapping[str, tuple[str, tuple[int, ...]]]
     return scales | {f"{name}.values": ("U8", shape) for name, shape in shapes.items()}
 
 
-def _read(file: Path, checkpoint: Checkpoint) -> dict[str, Int8Matrix] | None:
-    """The matrices of a file as views of its mapping; None where there is none, or, said aloud, it is not sound."""
+def _read(file: Path, checkpoint: Checkpoint, *, resident: bool) -> dict[str, Int8Matrix] | None:
+    """The matrices of a file, mapped or copied; None where there is none, or, said aloud, it is not sound."""
     if not file.exists():
         return None
     try:
@@ -94,10 +94,13 @@ def _read(file: Path, checkpoint: Checkpoint) -> dict[str, Int8Matrix] | None:
         extent = extents[name]
         return as_torch(view(memory, name, extent.dtype, extent.shape, extent.start))
 
-    return {
-        name: Int8Matrix(tensor(f"{name}.values").view(torch.int8), tensor(f"{name}.scales"))
-        for name in dense_matrices(checkpoint)
-    }
+    matrices: dict[str, Int8Matrix] = {}
+    for name in dense_matrices(checkpoint):
+        matrix = Int8Matrix(tensor(f"{name}.values").view(torch.int8), tensor(f"{name}.scales"))
+        matrices[name] = matrix.copy_to_memory() if resident else matrix
+        if resident and hasattr(mmap, "MADV_DONTNEED"):
+            memory.madvise(mmap.MADV_DONTNEED)  # what was copied need not be in memory twice
+    return matrices
 
 
 def _write(file: Path, checkpoint: Checkpoint) -> None:

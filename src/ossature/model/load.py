@@ -17,7 +17,7 @@ from ossature.model.int8 import dense_matrices, int8_matrices
 from ossature.model.memory import available_bytes
 from ossature.model.tensors import as_torch
 from ossature.model.transformer import Experts, Linear, Transformer
-from ossature.ops import Int8Matrix, cpu
+from ossature.ops import cpu
 
 __all__ = ["NUMERICS", "WEIGHTS", "load_model"]
 
@@ -71,8 +71,10 @@ def load_model(
     model.numerics = numerics
     model.placement = "streamed" if plan.streamed else "resident" if plan.resident else "mapped"
     if numerics == "fast":
-        for name, matrix in int8_matrices(checkpoint, int8_cache).items():
-            _install_int8(model, name, matrix, resident=bool(plan.resident))
+        for name, matrix in int8_matrices(checkpoint, int8_cache, resident=bool(plan.resident)).items():
+            module = model.get_submodule(name.rpartition(".")[0])
+            assert isinstance(module, Linear)
+            module.int8 = matrix
     model.inv_freq = model.inv_freq.to(device)
     if plan.streamed:
         for module in model.modules():
@@ -142,12 +144,6 @@ def _install(model: Transformer, name: str, tensor: Tensor) -> None:
         module.register_buffer(leaf, tensor)
     else:
         module.register_parameter(leaf, nn.Parameter(tensor, requires_grad=False))
-
-
-def _install_int8(model: Transformer, name: str, matrix: Int8Matrix, *, resident: bool) -> None:
-    module = model.get_submodule(name.rpartition(".")[0])
-    assert isinstance(module, Linear)
-    module.int8 = matrix.copy_to_memory() if resident else matrix
 
 
 def _check_scales_at_first_use(model: Transformer, checkpoint: Checkpoint) -> None:
