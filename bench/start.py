@@ -26,7 +26,8 @@ cache = KVCache(network.config, max_sequences=1, max_tokens=9000, slack=512)
 slot = cache.open()
 def feed(count):
     start = cache.extend(slot, count)
-    batch = Batch.packed([[7 * i % 1000 for i in range(count)]], slots=[slot], starts=[start], last_only=True)
+    ids = [7 * i % network.config.vocab_size for i in range(count)]
+    batch = Batch.packed([ids], slots=[slot], starts=[start], last_only=True)
     with torch.inference_mode():
         return network(batch, cache)
 feed(16).argmax()

@@ -101,13 +101,18 @@ void activate(T* neurons, const float* raw, std::int64_t rows, float alpha, floa
     }
 }
 
-// A row of x as the arithmetic over MXFP4 wants it: float32 with the even values of each block first, or bf16 as it is.
+// A row of x as the arithmetic over MXFP4 wants it: float32 in the order of weights.h, or bf16 as it is.
 template <class T>
 void convert(float* out, const T* x, std::int64_t cols) {
     for (std::int64_t b = 0; b < cols; b += block)
         for (std::int64_t i = 0; i < block / 2; i += lanes) {
             vec even, odd;
             deinterleave(load(x + b + 2 * i), load(x + b + 2 * i + lanes), even, odd);
+#if defined(OSSATURE_AVX512)
+            const __m512i turned = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+            even = _mm512_permutexvar_ps(turned, even);
+            odd = _mm512_permutexvar_ps(turned, odd);
+#endif
             store(out + b + i, even);
             store(out + b + block / 2 + i, odd);
         }

@@ -117,7 +117,9 @@ inline Mxfp4Row mxfp4_row(const Matrix& m, std::int64_t r) {
             static_cast<const std::uint8_t*>(m.scales) + r * m.cols / block};
 }
 
-// x of a block has its even values first, then the odd ones: so do the nibbles of a byte come apart.
+// x of a block has its even values first, then the odd ones: so do the nibbles of a byte come apart. With AVX-512 the 16 of
+// each half are turned as a square of 4 by 4, because shifts and look-ups are made in different parts of the processor,
+// and spreading bytes over lanes would be made where the look-ups are.
 struct Mxfp4 : Wide {
     using Row = Mxfp4Row;
 
@@ -131,10 +133,13 @@ struct Mxfp4 : Wide {
         const float* values = mxfp4_tables.floats[row.scales[s]];
         Step w;
 #if defined(OSSATURE_AVX512)
-        const __m512i index = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+        // Lane 4 q + j has bytes 4 j to 4 j + 3 and is shifted to the nibble of byte 4 j + q; the look-up sees four bits.
+        const __m512i low = _mm512_set_epi32(24, 24, 24, 24, 16, 16, 16, 16, 8, 8, 8, 8, 0, 0, 0, 0);
+        const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(4));
+        const __m512i four = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
         const __m512 table = _mm512_load_ps(values);
-        w.part[0] = _mm512_permutexvar_ps(index, table); // looks at the low four bits only
-        w.part[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(index, 4), table);
+        w.part[0] = _mm512_permutexvar_ps(_mm512_srlv_epi32(four, low), table);
+        w.part[1] = _mm512_permutexvar_ps(_mm512_srlv_epi32(four, high), table);
 #elif defined(OSSATURE_ISA_avx2)
         const __m256 table = _mm256_load_ps(values); // the positive half; bit 3 of a nibble is the sign
         const __m256i sign = _mm256_set1_epi32(static_cast<int>(0x80000000u));

@@ -26,7 +26,7 @@ Shell = Callable[..., str]
 # The README's first line makes an environment of its own: test_the_first_line_of_the_readme_… runs it.
 FIRST_LINE = 'python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/ossature run "What is 37 + 58?"'
 # `make test` is what runs this file. Of all make targets the recipe is read here (`make --dry-run`), and CI runs it.
-NOT_HERE = {FIRST_LINE, "make test", "make full", "make check", "make build"}
+NOT_HERE = {FIRST_LINE, "make test", "make full", "make check", "make build", "make peers"}
 # Commands that take long, and what is run instead: the same, smaller.
 SHORT = {
     "python -m recipes.mini.train --out recipes/mini/run": (
@@ -46,6 +46,25 @@ SHORT = {
     "python bench/oracle.py --seeds 32 --wide": "python bench/oracle.py --seeds 1",
     "ossature bench": "ossature bench --batch 1 --depth 0 --prefill 128",
     "ossature bench -m ~/models/gpt-oss-20b": "ossature bench -m ~/models/gpt-oss-20b --quick",
+    # What docs/performance.md measures takes minutes, and 14 to 26 GB of weights.
+    "python bench/peers.py --resident-only --samples 7 --json peers.json": "python bench/peers.py --help",
+    "python bench/peers.py --transformers --samples 2 --json transformers.json": "python bench/peers.py --help",
+    "ossature bench -m ~/models/gpt-oss-20b --numerics fast --weights resident": (
+        "ossature bench -m ~/models/gpt-oss-20b --numerics fast --weights resident --quick"
+    ),
+    "ossature bench -m ~/models/gpt-oss-20b --numerics exact --weights mapped": (
+        "ossature bench -m ~/models/gpt-oss-20b --numerics exact --weights mapped --quick"
+    ),
+    "python bench/start.py -m ~/models/gpt-oss-20b": "python bench/start.py -m ~/models/gpt-oss-20b --runs 1",
+    "python bench/start.py -m ~/models/gpt-oss-20b --leave 16": "python bench/start.py --help",
+    "python bench/numerics.py": "python bench/numerics.py --positions 64",
+    "python bench/numerics.py -m ~/models/gpt-oss-20b": (
+        "python bench/numerics.py -m ~/models/gpt-oss-20b --positions 64"
+    ),
+    "python bench/make_checkpoint.py 120b DIR --layers 8": "python bench/make_checkpoint.py tiny DIR2",
+    "python bench/streaming.py -m DIR": "python bench/streaming.py --help",
+    "python bench/balloon.py --leave 16": "python bench/balloon.py --help",
+    "python bench/kernels.py": "python bench/kernels.py --help",
     "python bench/rmsnorm.py": "python -c 'from bench import rmsnorm as b; del b.SIZES[\"from memory\"]; b.main()'",
 }
 INPUT = {"ossature chat": b"What is 37 + 58?\n"}
