@@ -66,6 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-m", "--model", required=True)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--first-only", action="store_true", help="nothing of the 8,192 positions")
     parser.add_argument("--leave", type=float, metavar="GB", help="lock the rest of the memory (bench/balloon.py)")
     options = parser.parse_args()
     if options.leave is not None:
@@ -85,7 +86,7 @@ def main() -> None:
         for _ in range(options.runs):
             warm(copies + files)
             times.append(run(options.model, numerics, weights, 0)["first"])
-        end = run(options.model, numerics, weights, 8192)
+        end = run(options.model, numerics, weights, 0 if options.first_only else 8192)
         peak, speed = end["peak"] / 1e9, 1 / end["step"]
         print(f"| {numerics}, {weights} | {statistics.median(times):.2f} | {peak:.2f} | {speed:.2f} |", flush=True)
 

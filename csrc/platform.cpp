@@ -99,13 +99,4 @@ void read_ahead(const void* address, std::size_t bytes) {
     posix_madvise(pages.address, pages.bytes, POSIX_MADV_WILLNEED); // a hint: a refusal changes nothing but the speed
 }
 
-bool ask_for_huge_pages(void* address, std::size_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    return madvise(address, bytes, MADV_HUGEPAGE) == 0;
-#else
-    (void)address, (void)bytes;
-    return false;
-#endif
-}
-
 } // namespace ossature

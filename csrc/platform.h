@@ -20,7 +20,4 @@ void relax();
 // Ask the system to read these bytes of a file mapping now, without waiting; does nothing where it cannot be asked.
 void read_ahead(const void* address, std::size_t bytes);
 
-// Ask for huge pages behind an anonymous mapping. False where the system has no such request or refuses it.
-bool ask_for_huge_pages(void* address, std::size_t bytes);
-
 } // namespace ossature

@@ -5,7 +5,7 @@ import mmap
 import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from ossature.checkpoint.files import file_identity, open_regular
@@ -13,7 +13,7 @@ from ossature.checkpoint.mapped import Checkpoint, MappedTensor, view
 from ossature.checkpoint.names import ITEMSIZE
 from ossature.errors import CheckpointError
 
-__all__ = ["copy_to_memory"]
+__all__ = ["copy_to_memory", "huge_memory"]
 
 _ALIGNMENT = 1 << 12  # of a tensor in memory: a page, so that no two tensors share one
 _PIECE = 1 << 26  # bytes read at a time: what is in memory twice while it is copied
@@ -43,7 +43,7 @@ def copy_to_memory(checkpoint: Checkpoint, names: Collection[str], *, threads: i
         size += -(-math.prod(source.shape) * ITEMSIZE[source.dtype] // _ALIGNMENT) * _ALIGNMENT
     if not size:
         return {}
-    memory = _huge_pages(size)
+    memory = huge_memory(size)
     with ExitStack() as stack:
         descriptors = [stack.enter_context(open_regular(checkpoint.directory, file.name)) for file in checkpoint.files]
         for descriptor, path, identity in zip(descriptors, checkpoint.files, checkpoint.identities, strict=True):
@@ -61,10 +61,12 @@ def copy_to_memory(checkpoint: Checkpoint, names: Collection[str], *, threads: i
     }
 
 
-def _huge_pages(size: int) -> mmap.mmap:
+def huge_memory(size: int) -> mmap.mmap:
+    """Anonymous memory of at least `size` bytes, in huge pages where the system has them and grants them."""
     memory = mmap.mmap(-1, -(-size // _HUGE) * _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux; elsewhere the pages are as the system makes them
-        memory.madvise(mmap.MADV_HUGEPAGE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them: then the pages are small
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
 
 

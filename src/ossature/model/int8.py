@@ -14,6 +14,7 @@ from ossature.checkpoint import Checkpoint
 from ossature.checkpoint.files import open_regular
 from ossature.checkpoint.mapped import map_file, view
 from ossature.checkpoint.names import DTYPE_OF
+from ossature.checkpoint.resident import huge_memory
 from ossature.checkpoint.safetensors import header_bytes, read_header
 from ossature.errors import CheckpointError, notice
 from ossature.model.tensors import as_torch
@@ -97,10 +98,15 @@ def _read(file: Path, checkpoint: Checkpoint, *, resident: bool) -> dict[str, In
     matrices: dict[str, Int8Matrix] = {}
     for name in dense_matrices(checkpoint):
         matrix = Int8Matrix(tensor(f"{name}.values").view(torch.int8), tensor(f"{name}.scales"))
-        matrices[name] = matrix.copy_to_memory() if resident else matrix
+        matrices[name] = Int8Matrix(_copied(matrix.values), _copied(matrix.scales)) if resident else matrix
         if resident and hasattr(mmap, "MADV_DONTNEED"):
             memory.madvise(mmap.MADV_DONTNEED)  # what was copied need not be in memory twice
     return matrices
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    memory = huge_memory(tensor.nbytes)
+    return torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel()).view(tensor.shape).copy_(tensor)
 
 
 def _write(file: Path, checkpoint: Checkpoint) -> None:

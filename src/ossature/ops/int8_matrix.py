@@ -1,6 +1,5 @@
 """A dense matrix rounded to int8 in blocks of 32 along its rows: what `numerics="fast"` reads in place of bfloat16."""
 
-import mmap
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,13 +12,6 @@ __all__ = ["BLOCK", "Int8Matrix"]
 
 BLOCK = 32
 _ROWS = 512  # rounded at a time: their float32 copies stay in the cache
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    memory = mmap.mmap(-1, tensor.numel() * tensor.element_size(), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=tensor.dtype).view(tensor.shape).copy_(tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +43,6 @@ class Int8Matrix:
             made.values[start : start + _ROWS] = values.flatten(-2).to(torch.int8)
             made.scales[start : start + _ROWS] = scales
         return made
-
-    def copy_to_memory(self) -> "Int8Matrix":
-        """The same matrix outside of any file, in huge pages where the system has them."""
-        return Int8Matrix(_copy(self.values), _copy(self.scales))
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The matrix that it stands for, (out, in)."""
