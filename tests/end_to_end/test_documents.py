@@ -63,7 +63,6 @@ SHORT = {
     ),
     "python bench/make_checkpoint.py 120b DIR --layers 8": "python bench/make_checkpoint.py tiny DIR2",
     "python bench/streaming.py -m DIR": "python bench/streaming.py --help",
-    "python bench/balloon.py --leave 16": "python bench/balloon.py --help",
     "python bench/kernels.py": "python bench/kernels.py --help",
     "python bench/rmsnorm.py": "python -c 'from bench import rmsnorm as b; del b.SIZES[\"from memory\"]; b.main()'",
 }

@@ -152,6 +152,8 @@ def _check_scales_at_first_use(model: Transformer, checkpoint: Checkpoint) -> No
     def check(names: list[str], module: nn.Module, _: object) -> None:
         for name in names:
             checkpoint.check_scales(name)
+            if model.placement == "resident":
+                checkpoint.release(name)  # what is computed with lies in memory already
         if handle := handles.pop(module, None):  # None: another thread came first
             handle.remove()
 
