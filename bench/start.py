@@ -20,7 +20,7 @@ import json, sys, time
 model, numerics, weights, context = sys.argv[1:]
 import torch, ossature
 from ossature.model import Batch, KVCache
-from ossature.plan import peak_memory
+from ossature.plan.hardware import peak_memory
 network = ossature.load(model, numerics=numerics, weights=weights).model
 cache = KVCache(network.config, max_sequences=1, max_tokens=9000, slack=512)
 slot = cache.open()

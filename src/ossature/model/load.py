@@ -24,6 +24,8 @@ __all__ = ["NUMERICS", "WEIGHTS", "load_model"]
 NUMERICS = ("exact", "fast")
 WEIGHTS = ("auto", "mapped", "resident")
 
+EMBEDDING = "model.embed_tokens.weight"
+
 # Memory beside the weights: the interpreter and torch, activations, the cache of keys and values of a long context.
 BESIDE_WEIGHTS = 2 << 30
 SMALL = 256 << 20  # a checkpoint of so many bytes stays in the processor's caches or nearly: copying it gains nothing
@@ -82,6 +84,9 @@ def load_model(
                 module.streamed = True
     if not checkpoint.scales_checked:
         _check_scales_at_first_use(model, checkpoint)
+    if plan.resident:
+        # A row of the embedding that is touched brings in up to 2 MB of its file: let them go after each pass.
+        model.register_forward_hook(lambda *_: checkpoint.release(EMBEDDING))
     return model.eval()
 
 
@@ -96,7 +101,7 @@ class _Plan:
 def _plan(checkpoint: Checkpoint, numerics: str, weights: str) -> _Plan:
     rounded = set(dense_matrices(checkpoint)) if numerics == "fast" else set[str]()
     # Of the embedding only the rows that are asked for are ever touched.
-    wanted = [name for name in checkpoint.names if name not in rounded and name != "model.embed_tokens.weight"]
+    wanted = [name for name in checkpoint.names if name not in rounded and name != EMBEDDING]
     dense = [name for name in wanted if not checkpoint.sources[name].kind.is_packed]
     room = available_bytes() - BESIDE_WEIGHTS
     beside = sum(_bytes(checkpoint, name) for name in rounded) * 17 // 32
