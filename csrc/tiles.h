@@ -18,7 +18,6 @@ namespace tiles {
 
 constexpr std::int64_t side = 16;
 // From so many rows of x on, tiles are faster than rows: a matrix, or an expert's, which has to be expanded by either.
-// Measured in docs/performance.md.
 constexpr std::int64_t enough = 6, enough_of_expert = 5;
 
 // Rows of weights that are expanded at a time: as many as fit two thirds of the scratch memory.

@@ -16,7 +16,7 @@
 #if defined(OSSATURE_ISA_avx512_bf16) || defined(OSSATURE_ISA_amx)
 #define OSSATURE_BF16_PRODUCTS
 #endif
-// Processors with tiles make products of bf16 pairs at half the rate of two float32 ones (measured, docs/performance.md):
+// Processors with tiles make products of bf16 pairs at half the rate of two float32 ones (docs/log.md):
 // there the pairs are left to the tiles.
 #if defined(OSSATURE_ISA_avx512_bf16)
 #define OSSATURE_BF16_ROWS
