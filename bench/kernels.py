@@ -61,10 +61,11 @@ def main() -> None:
     for isa, tokens in itertools.product(options.isa, map(int, options.tokens.split(","))):
         x, share = torch.randn(tokens, HIDDEN).bfloat16(), torch.full((tokens, CHOSEN), 1 / CHOSEN)
         index = torch.stack([torch.randperm(EXPERTS)[:CHOSEN] for _ in range(tokens)])
-        mixture = partial(cpu.experts, x, index, share, alpha=1.702, limit=7.0, isa=isa)
-        seconds = best(lambda n, call=mixture: call(*experts[n % LAYERS]))
         one = 3 * HIDDEN * HIDDEN
-        show("experts, MXFP4", isa, tokens, seconds, len(index.unique()) * one * 17 / 32, tokens * CHOSEN * one)
+        for name, rounded in (("experts, exact", False), ("experts, int8 x", True)):
+            mixture = partial(cpu.experts, x, index, share, alpha=1.702, limit=7.0, int8=rounded, isa=isa)
+            seconds = best(lambda n, call=mixture: call(*experts[n % LAYERS]))
+            show(name, isa, tokens, seconds, len(index.unique()) * one * 17 / 32, tokens * CHOSEN * one)
         size, product = QUERY * HIDDEN, partial(cpu.linear, x, isa=isa)
         seconds = best(lambda n, call=product: call(dense[n % len(dense)]))
         show("linear, bfloat16", isa, tokens, seconds, size * 2, tokens * size)

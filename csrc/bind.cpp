@@ -93,10 +93,10 @@ struct Projection {
 
 void experts(const Kernels& kernels, Address out, Address neurons, Address expert_out, Address x, Address index,
              Address share, const Projection& gate_up, const Projection& down, std::int64_t tokens, std::int64_t chosen,
-             std::int64_t count, float alpha, float limit, int dtype, bool one_order) {
+             std::int64_t count, float alpha, float limit, int dtype, bool one_order, bool int8) {
     Experts c{at<void>(out), at<void>(neurons), at<float>(expert_out), at<void>(x), at<std::int64_t>(index),
               at<float>(share), gate_up.matrix(), down.matrix(), at<void>(gate_up.bias), at<void>(down.bias), tokens,
-              chosen, count, alpha, limit, type(dtype), type(gate_up.bias_dtype), one_order, nullptr};
+              chosen, count, alpha, limit, type(dtype), type(gate_up.bias_dtype), one_order, int8, nullptr};
     c.workspace = workspace.of(kernels.experts_workspace(c));
     nb::gil_scoped_release release;
     kernels.experts(c);
@@ -158,7 +158,8 @@ NB_MODULE(_core, module) {
         .def("linear", &linear, "out"_a, "x"_a, "values"_a, "scales"_a, "bias"_a, "tokens"_a, "rows"_a, "cols"_a,
              "dtype"_a, "weight_dtype"_a, "bias_dtype"_a, "one_order"_a)
         .def("experts", &experts, "out"_a, "neurons"_a, "expert_out"_a, "x"_a, "index"_a, "share"_a, "gate_up"_a,
-             "down"_a, "tokens"_a, "chosen"_a, "experts"_a, "alpha"_a, "limit"_a, "dtype"_a, "one_order"_a)
+             "down"_a, "tokens"_a, "chosen"_a, "experts"_a, "alpha"_a, "limit"_a, "dtype"_a, "one_order"_a,
+             "int8"_a)
         .def("attention", &attention, "out"_a, "q"_a, "k"_a, "v"_a, "sinks"_a, "rows"_a, "tokens"_a, "heads"_a,
              "kv_heads"_a, "dim"_a, "scale"_a, "dtype"_a, "sinks_dtype"_a)
         .def("rope", &rope, "out"_a, "x"_a, "cos"_a, "sin"_a, "tokens"_a, "heads"_a, "dim"_a, "dtype"_a)

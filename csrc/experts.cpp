@@ -1,5 +1,6 @@
 // The mixture of experts over packed MXFP4 matrices. Tokens are grouped by expert, so that a matrix is read once for
 // all of its tokens; between the two products lies the clamped SwiGLU. Source: openai/gpt-oss torch/model.py `MLPBlock`.
+#include "int8.h"
 #include "product.h"
 #include "threads.h"
 #include "tiles.h"
@@ -101,7 +102,7 @@ void activate(T* neurons, const float* raw, std::int64_t rows, float alpha, floa
     }
 }
 
-// A row of x as the arithmetic over MXFP4 wants it: float32 in the order of weights.h, or bf16 as it is.
+// A row of x as the arithmetic over MXFP4 wants it: float32 in the order of weights.h, bf16 as it is, or int8.
 template <class T>
 void convert(float* out, const T* x, std::int64_t cols) {
     for (std::int64_t b = 0; b < cols; b += block)
@@ -119,11 +120,15 @@ void convert(float* out, const T* x, std::int64_t cols) {
 }
 template <class T>
 void convert(bf16*, const T*, std::int64_t) {}
+template <class T>
+void convert(BytesOfMxfp4::X* out, const T* x, std::int64_t cols) {
+    BytesOfMxfp4::prepare(out, x, cols);
+}
 
 // One of the two products, of all experts that were chosen.
 template <class A, class T>
 struct Product {
-    static constexpr bool converts = sizeof(typename A::X) == sizeof(float);
+    static constexpr bool converts = sizeof(typename A::X) != sizeof(bf16);
 
     const Experts& c;
     const Groups& groups;
@@ -156,13 +161,14 @@ struct Product {
 
     const typename A::X* row_of(std::int64_t slot) const {
         const std::int64_t r = slot / divisor;
-        if (converts) return prepared + r * matrix.cols;
+        if (converts) return prepared + r * A::x_size(matrix.cols);
         return reinterpret_cast<const typename A::X*>(x + r * matrix.cols);
     }
 
     bool by_tiles(std::int64_t expert) const {
 #if defined(OSSATURE_TILES)
-        return tiles && groups.begin[expert + 1] - groups.begin[expert] >= tiles::enough_of_expert;
+        const std::int64_t enough = c.int8 ? tiles::enough_of_expert_int8 : tiles::enough_of_expert;
+        return tiles && groups.begin[expert + 1] - groups.begin[expert] >= enough;
 #else
         (void)expert;
         return false;
@@ -173,7 +179,7 @@ struct Product {
         const Product& p = *static_cast<Product*>(context);
         bool wanted = false; // a row that only tiles will take is packed instead
         for (std::int64_t slot = r * p.divisor; slot < (r + 1) * p.divisor; ++slot) wanted |= !p.by_tiles(p.c.index[slot]);
-        if (wanted) convert(p.prepared + r * p.matrix.cols, p.x + r * p.matrix.cols, p.matrix.cols);
+        if (wanted) convert(p.prepared + r * A::x_size(p.matrix.cols), p.x + r * p.matrix.cols, p.matrix.cols);
     }
 
     // raw holds `rows` sums of each of the slots: what follows is the same for every way they were made.
@@ -264,7 +270,10 @@ struct Product {
 std::int64_t widest(const Experts& c) { return c.gate_up.cols > c.down.cols ? c.gate_up.cols : c.down.cols; }
 
 std::size_t converted_bytes(const Experts& c) {
-    return round_up(static_cast<std::size_t>(c.tokens * c.chosen * widest(c)) * sizeof(float));
+    constexpr std::int64_t step = BytesOfMxfp4::step;
+    static_assert(sizeof(BytesOfMxfp4::X) <= sizeof(float) * step, "x in int8 takes no more than x in float32");
+    const std::int64_t cols = (widest(c) + step - 1) / step * step;
+    return round_up(static_cast<std::size_t>(c.tokens * c.chosen * cols) * sizeof(float));
 }
 
 template <class T>
@@ -309,6 +318,8 @@ void run(const Experts& c) {
 } // namespace
 
 void experts(const Experts& c) {
+    if (c.int8 && c.type == Type::float32) return run<BytesOfMxfp4, float>(c);
+    if (c.int8) return run<BytesOfMxfp4, bf16>(c);
     if (c.type == Type::float32) return run<Mxfp4, float>(c);
 #if defined(OSSATURE_BF16_ROWS)
     run<HalvesOfMxfp4, bf16>(c);
@@ -317,7 +328,7 @@ void experts(const Experts& c) {
 #endif
 }
 
-// The groups, and a row of x for every slot, once in float32 and once packed in tiles.
+// The groups, and a row of x for every slot, once converted and once packed in tiles.
 std::size_t experts_workspace(const Experts& c) {
     const std::int64_t packed = (c.tokens * c.chosen + 32 * c.experts) * widest(c);
     return groups_bytes(c) + converted_bytes(c) + static_cast<std::size_t>(packed) * sizeof(bf16);

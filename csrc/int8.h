@@ -1,4 +1,4 @@
-// Int8 weights times x rounded to int8, in blocks of 32 with a scale on each side: an arithmetic as in weights.h.
+// Weights of a few bits times x rounded to int8, in blocks of 32 with a scale on each side: arithmetics as in weights.h.
 #pragma once
 
 #include "weights.h"
@@ -6,6 +6,24 @@
 namespace ossature {
 namespace OSSATURE_ISA {
 
+// Rounds 32 values of x to whole numbers: the largest magnitude becomes 127. Returns what one unit is worth: NaN where x
+// has a NaN or an infinity, and so is every product then.
+template <class T>
+inline float round_block(float* rounded, const T* x) {
+    vec top = broadcast(0), none = broadcast(0);
+    for (std::int64_t i = 0; i < parts; ++i) {
+        const vec v = load(x + i * lanes);
+        top = maximum(top, maximum(v, subtract(broadcast(0), v)));
+        none = multiply_add(v, broadcast(0), none);
+    }
+    const float scale = largest(top) / 127 + sum(none);
+    const vec inverse = broadcast(scale > 0 ? 1 / scale : 0);
+    for (std::int64_t i = 0; i < parts; ++i)
+        store(rounded + i * lanes, scale == scale ? nearest(multiply(load(x + i * lanes), inverse)) : broadcast(0));
+    return scale;
+}
+
+// Int8 weights.
 struct Bytes {
 #if defined(OSSATURE_VNNI)
     static constexpr std::int64_t step = 2 * block; // a register full
@@ -146,23 +164,12 @@ struct Bytes {
         return accumulate(sum, w, x, s);
     }
 
-    // Rounds a row of x, cols a multiple of 32, into x_size(cols) steps: the largest magnitude of a block becomes 127.
+    // Rounds a row of x, cols a multiple of 32, into x_size(cols) steps.
     template <class T>
-    static void quantize(X* out, const T* x, std::int64_t cols) {
+    static void prepare(X* out, const T* x, std::int64_t cols) {
         for (std::int64_t b = 0; b < x_size(cols) * (step / block); ++b) {
-            float rounded[block] = {}, scale = 0;
-            if (b * block < cols) {
-                vec top = broadcast(0), none = broadcast(0);
-                for (std::int64_t i = 0; i < parts; ++i) {
-                    const vec v = load(x + b * block + i * lanes);
-                    top = maximum(top, maximum(v, subtract(broadcast(0), v)));
-                    none = multiply_add(v, broadcast(0), none);
-                }
-                scale = largest(top) / 127 + sum(none); // NaN where x has a NaN or an infinity: so is the product then
-                const vec inverse = broadcast(scale > 0 ? 1 / scale : 0);
-                for (std::int64_t i = 0; i < parts && scale == scale; ++i)
-                    store(rounded + i * lanes, nearest(multiply(load(x + b * block + i * lanes), inverse)));
-            }
+            float rounded[block] = {};
+            const float scale = b * block < cols ? round_block(rounded, x + b * block) : 0;
             X& target = out[b / (step / block)];
             const std::int64_t half = b % (step / block);
             for (std::int64_t i = 0; i < block; ++i) {
@@ -175,6 +182,148 @@ struct Bytes {
             }
             const std::int64_t width = lanes / (step / block);
             for (std::int64_t i = 0; i < width; ++i) target.scale[half * width + i] = scale;
+        }
+    }
+};
+
+// MXFP4 weights, whose values are halves of whole numbers from -12 to 12. As in weights.h, x of a block has its even
+// values first.
+struct BytesOfMxfp4 {
+    using Row = Mxfp4Row;
+
+    static Row row(const Matrix& m, std::int64_t r) { return mxfp4_row(m, r); }
+
+#if defined(OSSATURE_VNNI)
+
+    static constexpr std::int64_t step = 4 * block; // the packed bytes fill a register
+
+    // One step of x. VPDPBUSD wants one side unsigned: the look-up gives 12 more than the value.
+    struct X {
+        std::int8_t values[2][step / 2]; // the even ones of the four blocks, the odd ones
+        std::int32_t base[lanes];        // takes off what 12 in every value of a weight adds
+        float scale[lanes];              // half a unit of the block that a lane's products come from
+    };
+
+    struct Step {
+        __m512i even, odd;
+        vec scale;
+    };
+
+    static void ahead(const Row& row, std::int64_t cols, std::int64_t rows, std::int64_t s) {
+        prefetch(row.p + rows * cols / 2 + s * (step / 2));
+    }
+
+    static Step ready(__m512i bytes, std::int32_t scales) {
+        const __m512i table = _mm512_broadcast_i32x4(_mm_set_epi8(0, 4, 6, 8, 9, 10, 11, 12, 24, 20, 18, 16, 15, 14, 13, 12));
+        const __m512i low = _mm512_set1_epi8(15);
+        // The byte s of a block is the exponent of 2^(s - 127): it is turned to the place where float32 has its own.
+        const __m512i turn = _mm512_set_epi32(31, 31, 31, 31, 7, 7, 7, 7, 15, 15, 15, 15, 23, 23, 23, 23);
+        const __m512i exponents = _mm512_and_si512(_mm512_rolv_epi32(_mm512_set1_epi32(scales), turn),
+                                                   _mm512_set1_epi32(0x7f800000));
+        return {_mm512_shuffle_epi8(table, _mm512_and_si512(bytes, low)),
+                _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low)),
+                _mm512_castsi512_ps(exponents)};
+    }
+
+    static Step fetch(const Row& row, std::int64_t s) {
+        std::int32_t scales;
+        memcpy(&scales, row.scales + s * (step / block), sizeof scales);
+        return ready(_mm512_loadu_si512(row.p + s * (step / 2)), scales);
+    }
+
+    static Step fetch_rest(const Row& row, std::int64_t s, std::int64_t n) {
+        std::int32_t scales = 0;
+        memcpy(&scales, row.scales + s * (step / block), static_cast<size_t>(n / block));
+        const __mmask64 there = (std::uint64_t{1} << (n / 2)) - 1;
+        return ready(_mm512_maskz_loadu_epi8(there, row.p + s * (step / 2)), scales);
+    }
+
+    static vec accumulate(vec sum, const Step& w, const X* x, std::int64_t s) {
+        __m512i products = _mm512_loadu_si512(x[s].base);
+        products = _mm512_dpbusd_epi32(products, w.even, _mm512_loadu_si512(x[s].values[0]));
+        products = _mm512_dpbusd_epi32(products, w.odd, _mm512_loadu_si512(x[s].values[1]));
+        return multiply_add(_mm512_cvtepi32_ps(products), multiply(w.scale, load(x[s].scale)), sum);
+    }
+
+    static void put(X* out, std::int64_t b, const std::int8_t* even_then_odd, float half_unit) {
+        constexpr std::int64_t width = lanes / (step / block);
+        X& target = out[b / (step / block)];
+        const std::int64_t at = b % (step / block);
+        memcpy(target.values[0] + at * (block / 2), even_then_odd, block / 2);
+        memcpy(target.values[1] + at * (block / 2), even_then_odd + block / 2, block / 2);
+        for (std::int64_t i = 0; i < width; ++i) {
+            std::int32_t sum = 0;
+            for (std::int64_t j = 0; j < 4; ++j)
+                sum += even_then_odd[4 * i + j] + even_then_odd[block / 2 + 4 * i + j];
+            target.base[at * width + i] = -12 * sum;
+            target.scale[at * width + i] = half_unit;
+        }
+    }
+
+#else
+
+    static constexpr std::int64_t step = block;
+    using X = Bytes::X;
+    using Step = Bytes::Step;
+
+    static void ahead(const Row& row, std::int64_t cols, std::int64_t rows, std::int64_t s) {
+        Mxfp4::ahead(row, cols, rows, s);
+    }
+
+    static Step fetch(const Row& row, std::int64_t s) {
+        const std::uint8_t* bytes = row.p + s * (step / 2);
+        alignas(16) static constexpr std::int8_t doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+        Step w;
+        w.scale = mxfp4_tables.floats[row.scales[s]][2]; // of the code of 1
+#if defined(OSSATURE_AVX512) || defined(OSSATURE_ISA_avx2)
+        const __m128i table = _mm_load_si128(reinterpret_cast<const __m128i*>(doubled)), low = _mm_set1_epi8(15);
+        const __m128i both = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+        const __m256i all = _mm256_set_m128i(_mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16(both, 4), low)),
+                                             _mm_shuffle_epi8(table, _mm_and_si128(both, low)));
+#if defined(OSSATURE_AVX512)
+        w.w = _mm512_cvtepi8_epi16(all);
+#else
+        w.w = all;
+#endif
+#elif defined(OSSATURE_NEON)
+        const int8x16_t table = vld1q_s8(doubled);
+        const uint8x16_t both = vld1q_u8(bytes);
+        w.w = {{vqtbl1q_s8(table, vandq_u8(both, vdupq_n_u8(15))), vqtbl1q_s8(table, vshrq_n_u8(both, 4))}};
+#else
+        for (std::int64_t i = 0; i < block / 2; ++i) {
+            w.w.value[i] = doubled[bytes[i] & 15];
+            w.w.value[block / 2 + i] = doubled[bytes[i] >> 4];
+        }
+#endif
+        return w;
+    }
+    static Step fetch_rest(const Row& row, std::int64_t s, std::int64_t) { return fetch(row, s); }
+
+    static vec accumulate(vec sum, const Step& w, const X* x, std::int64_t s) { return Bytes::accumulate(sum, w, x, s); }
+
+    static void put(X* out, std::int64_t b, const std::int8_t* even_then_odd, float half_unit) {
+        memcpy(out[b].values, even_then_odd, block);
+        for (float& scale : out[b].scale) scale = half_unit;
+    }
+
+#endif
+
+    static std::int64_t x_size(std::int64_t cols) { return (cols + step - 1) / step; }
+
+    static vec accumulate_rest(vec sum, const Step& w, const X* x, std::int64_t s, std::int64_t) {
+        return accumulate(sum, w, x, s);
+    }
+
+    // Rounds a row of x, cols a multiple of 32, into x_size(cols) steps.
+    template <class T>
+    static void prepare(X* out, const T* x, std::int64_t cols) {
+        for (std::int64_t b = 0; b < x_size(cols) * (step / block); ++b) {
+            float rounded[block] = {};
+            const float scale = b * block < cols ? round_block(rounded, x + b * block) : 0;
+            std::int8_t even_then_odd[block];
+            for (std::int64_t i = 0; i < block; ++i)
+                even_then_odd[i % 2 * (block / 2) + i / 2] = static_cast<std::int8_t>(static_cast<int>(rounded[i]));
+            put(out, b, even_then_odd, scale / 2);
         }
     }
 };

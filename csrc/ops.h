@@ -68,7 +68,8 @@ struct Linear {
 // out[t] = sum over j of share[t, j] * (down[e] swiglu(gate_up[e] x[t] + bias) + bias), e = index[t, j]
 //
 // gate_up has even rows for the gate and odd ones for the linear branch. Sums in float32; the neurons are rounded to
-// the type of x; the result is rounded once.
+// the type of x; the result is rounded once. With int8, x and the neurons are first rounded to int8 in blocks of 32;
+// tiles, where the processor has them, take both as bf16 and serve many tokens only.
 struct Experts {
     void* out;                 // (tokens, down.rows)             type
     void* neurons;             // (tokens, chosen, down.cols)     type: written
@@ -82,7 +83,7 @@ struct Experts {
     std::int64_t tokens, chosen, experts;
     float alpha, limit;
     Type type, bias_type;
-    bool one_order;
+    bool one_order, int8;
     void* workspace; // experts_workspace(...) bytes, aligned to 64
 };
 

@@ -59,7 +59,7 @@ void bits_are_the_same(Report& report, const Sets& sets, int threads_of_child) {
     std::vector<Batch> batches;
     for (const Type type : {Type::float32, Type::bfloat16}) {
         for (const Type weight : {Type::float32, Type::bfloat16, Type::int8}) batches.push_back(linear_batch(weight, type));
-        batches.push_back(experts_batch(type));
+        for (const bool int8 : {false, true}) batches.push_back(experts_batch(type, int8));
         batches.push_back(attention_batch(type));
     }
     for (const Batch& batch : batches)

@@ -88,6 +88,21 @@ Tensor Random::tokens(Type type, std::int64_t tokens, std::int64_t cols) {
     return made;
 }
 
+std::vector<double> rounded_to_int8(const Tensor& x, std::int64_t block) {
+    std::vector<double> out;
+    for (std::int64_t b = 0; b < x.count(); b += block) {
+        float top = 0, none = 0;
+        for (std::int64_t i = 0; i < block; ++i) {
+            top = std::fmax(top, std::fabs(x.get(b + i)));
+            none += 0 * x.get(b + i);
+        }
+        const float scale = top / 127 + none, inverse = scale > 0 ? 1 / scale : 0;
+        for (std::int64_t i = 0; i < block; ++i)
+            out.push_back(static_cast<double>(std::nearbyint(x.get(b + i) * inverse)) * scale);
+    }
+    return out;
+}
+
 std::vector<Exact> product(const std::vector<double>& x, const std::vector<double>& w, const std::vector<double>& bias,
                            std::int64_t tokens, std::int64_t cols, std::int64_t rows) {
     std::vector<Exact> out;

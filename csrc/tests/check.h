@@ -78,6 +78,10 @@ constexpr double unit = 1.0 / (1 << 24); // what one rounding to float32 may cha
 // numbers of either sign are far smaller than that.
 constexpr double sum_slack = 4 * unit;
 
+// x as the kernels round it to int8, in the same float32 operations: the largest magnitude of a block becomes 127. A block
+// with a number that is not finite is NaN.
+std::vector<double> rounded_to_int8(const Tensor& x, std::int64_t block);
+
 // out[t, r] = sum over c of x[t, c] * w[r, c] + bias[r]; bias may be empty.
 std::vector<Exact> product(const std::vector<double>& x, const std::vector<double>& w, const std::vector<double>& bias,
                            std::int64_t tokens, std::int64_t cols, std::int64_t rows);

@@ -88,7 +88,7 @@ struct Outputs {
     Tensor out, neurons, expert_out;
 };
 
-Outputs run(const Kernels& kernels, const Inputs& in, std::int64_t begin, std::int64_t tokens, bool one_order) {
+Outputs run(const Kernels& kernels, const Inputs& in, std::int64_t begin, std::int64_t tokens, bool one_order, bool int8) {
     const Shape& s = in.shape;
     Outputs made{Tensor(in.x.type(), tokens * s.outer), Tensor(in.x.type(), tokens * s.chosen * s.inner),
                  Tensor(Type::float32, tokens * s.chosen * s.outer)};
@@ -111,6 +111,7 @@ Outputs run(const Kernels& kernels, const Inputs& in, std::int64_t begin, std::i
     call.type = in.x.type();
     call.bias_type = in.gate_up_bias.type();
     call.one_order = one_order;
+    call.int8 = int8;
     const Memory workspace((kernels.experts_workspace(call) + 63) / 64 * 64);
     call.workspace = workspace.data();
     kernels.experts(call);
@@ -178,16 +179,22 @@ std::vector<Exact> exact_out(const Inputs& in, const Tensor& expert_out) {
 void compare(Report& report, const Sets& sets, Type type, const Shape& s) {
     const Inputs in = inputs(s, type, s.tokens % 2 ? Type::bfloat16 : Type::float32);
     const std::vector<Exact> neurons = exact_neurons(in, in.x.doubles());
+    const std::vector<Exact> of_int8 = exact_neurons(in, rounded_to_int8(in.x, block));
     const std::string at = std::to_string(s.tokens) + " tokens, " + std::to_string(s.hidden) + " to " +
                            std::to_string(s.inner) + " to " + std::to_string(s.outer) + ", " +
                            std::to_string(s.chosen) + " of " + std::to_string(s.experts) + " experts";
-    for (const Set& set : sets)
-        for (const bool one_order : {false, true}) {
-            const std::string name = "experts, " + name_of(type) + (one_order ? ", one order" : "");
+    struct Mode {
+        const char* name;
+        bool one_order, int8;
+    };
+    for (const Set& set : sets) // int8 in any order is some experts by the one way and some by the other
+        for (const Mode mode : {Mode{"", false, false}, {", one order", true, false}, {", int8, one order", true, true}}) {
+            const std::string name = "experts, " + name_of(type) + mode.name;
             now_running(name, set, at);
-            const Outputs got = run(*set.kernels, in, 0, s.tokens, one_order);
-            report.compare(name + ": neurons", set, at, got.neurons, neurons);
-            report.compare(name + ": outputs", set, at, got.expert_out, exact_expert_out(in, got.neurons.doubles()));
+            const Outputs got = run(*set.kernels, in, 0, s.tokens, mode.one_order, mode.int8);
+            const std::vector<double> down = mode.int8 ? rounded_to_int8(got.neurons, block) : got.neurons.doubles();
+            report.compare(name + ": neurons", set, at, got.neurons, mode.int8 ? of_int8 : neurons);
+            report.compare(name + ": outputs", set, at, got.expert_out, exact_expert_out(in, down));
             report.compare(name + ": their sum", set, at, got.out, exact_out(in, got.expert_out));
         }
 }
@@ -210,11 +217,11 @@ void experts_are_exact(Report& report, const Sets& sets) {
         for (const Shape& shape : shapes) compare(report, sets, type, shape);
 }
 
-Batch experts_batch(Type type) {
+Batch experts_batch(Type type, bool int8) {
     const auto in = std::make_shared<Inputs>(inputs({37, 96, 64, 80, 5, 3, Choice::random}, type, Type::float32));
-    return {"experts, " + name_of(type), in->shape.tokens,
-            [in](const Kernels& kernels, std::int64_t begin, std::int64_t count) {
-                return std::move(run(kernels, *in, begin, count, true).out);
+    return {"experts, " + name_of(type) + (int8 ? ", int8" : ""), in->shape.tokens,
+            [in, int8](const Kernels& kernels, std::int64_t begin, std::int64_t count) {
+                return std::move(run(kernels, *in, begin, count, true, int8).out);
             }};
 }
 

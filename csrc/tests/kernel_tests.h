@@ -22,7 +22,7 @@ struct Batch {
     std::function<Tensor(const Kernels&, std::int64_t begin, std::int64_t count)> run;
 };
 Batch linear_batch(Type weight, Type type);
-Batch experts_batch(Type type);
+Batch experts_batch(Type type, bool int8);
 Batch attention_batch(Type type);
 
 // The bits of a token depend neither on the other tokens nor on the threads, nor on being a forked child, which starts

@@ -44,19 +44,6 @@ Weights weights(Random& random, Type type, std::int64_t rows, std::int64_t cols)
     return type == Type::int8 ? int8(random, rows, cols) : floats(random, type, rows, cols);
 }
 
-// x as the kernels round it for int8 weights, in the same float32 operations: the largest magnitude of 32 becomes 127.
-std::vector<double> rounded_to_int8(const Tensor& x) {
-    std::vector<double> out;
-    for (std::int64_t b = 0; b < x.count(); b += block) {
-        float top = 0;
-        for (std::int64_t i = 0; i < block; ++i) top = std::fmax(top, std::fabs(x.get(b + i)));
-        const float scale = top / 127, inverse = scale > 0 ? 1 / scale : 0;
-        for (std::int64_t i = 0; i < block; ++i)
-            out.push_back(static_cast<double>(std::nearbyint(x.get(b + i) * inverse)) * scale);
-    }
-    return out;
-}
-
 // What rounding x to int8, or the weights to bf16 for tiles, may change: either is allowed where the order is free.
 void allow_for_rounded_factors(std::vector<Exact>& exact, const std::vector<double>& x, const std::vector<double>& w,
                                std::int64_t tokens, std::int64_t cols, std::int64_t rows) {
@@ -102,7 +89,7 @@ void compare(Report& report, const Sets& sets, Type weight_type, Type type, Shap
     };
     std::vector<Exact> exact = of(x.doubles()), in_one_order = exact;
     if (weight_type == Type::int8) {
-        in_one_order = of(rounded_to_int8(x));
+        in_one_order = of(rounded_to_int8(x, block));
         allow_for_rounded_factors(exact, x.doubles(), w.exact, shape.tokens, shape.cols, shape.rows);
     }
     const std::string at = std::to_string(shape.tokens) + " tokens, " + std::to_string(shape.cols) + " columns, " +

@@ -68,6 +68,7 @@ class Kernels:
         limit: float,
         dtype: int,
         one_order: bool,
+        int8: bool,
     ) -> None: ...
     def attention(
         self,

@@ -43,7 +43,8 @@ def load_model(
 ) -> Transformer:
     """The network of a checkpoint, computing in activations of `dtype`.
 
-    numerics       "exact": with the weights as they are stored; "fast": attention and unembedding rounded to int8
+    numerics       "exact": with the weights as they are stored; "fast": attention and unembedding rounded to int8,
+                   and the activations that meet the packed experts
     weights        on the CPU. "mapped": nothing is read here, a page of weights comes in when it is first used;
                    "resident": copied into memory of huge pages by all cores; "auto": resident where that fits
     int8_cache     directory in which "fast" keeps its copy; None: it is made at every load
@@ -77,6 +78,9 @@ def load_model(
             module = model.get_submodule(name.rpartition(".")[0])
             assert isinstance(module, Linear)
             module.int8 = matrix
+        for module in model.modules():
+            if isinstance(module, Experts):
+                module.int8 = True
     model.inv_freq = model.inv_freq.to(device)
     if plan.streamed:
         for module in model.modules():

@@ -93,6 +93,7 @@ class Experts(nn.Module):
     """
 
     deterministic = False
+    int8 = False  # `numerics="fast"`: activations meet the packed matrices as int8
     streamed = False  # the matrices are more than the memory: what was chosen is read ahead
 
     def __init__(self, config: ModelConfig) -> None:
@@ -130,6 +131,7 @@ class Experts(nn.Module):
             limit=self.limit,
             stages=stages,
             one_order=self.deterministic,
+            int8=self.int8,
         )
 
 
@@ -193,7 +195,7 @@ class Transformer(nn.Module):
 
     deterministic  a token's numbers do not depend on what else is in the batch, on chunks or on threads: every product
                    has one summation order, which costs speed where many rows are computed at once
-    numerics       "exact", or "fast" where dense matrices have an int8 copy
+    numerics       "exact", or "fast" where dense matrices have an int8 copy and experts take their activations as int8
     placement      of the weights: "mapped", "resident", or "streamed" where the experts come from the disk
     """
 

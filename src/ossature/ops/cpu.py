@@ -264,6 +264,7 @@ def experts(
     limit: float,
     stages: dict[str, Tensor] | None = None,
     one_order: bool = False,
+    int8: bool = False,
     isa: str | None = None,
 ) -> Tensor:
     """Weighted sum of the chosen experts over packed matrices; arguments as in `ossature.ops.experts`.
@@ -303,6 +304,7 @@ def experts(
         limit,
         DTYPES[x.dtype],
         one_order,
+        int8,
     )
     if stages is not None:
         stages["neurons"] = neurons
