@@ -31,6 +31,8 @@ struct Bytes {
     static constexpr std::int64_t step = block;
 #endif
 
+    static constexpr int rows = row_group;
+
     // One step of x. VPDPBUSD wants one side unsigned: there the values are 128 more.
     struct X {
         std::int8_t values[step];
@@ -196,6 +198,9 @@ struct BytesOfMxfp4 {
 #if defined(OSSATURE_VNNI)
 
     static constexpr std::int64_t step = 4 * block; // the packed bytes fill a register
+    // The processor foresees one stream of memory better than several close to each other, and the products leave time
+    // to read x again for every row.
+    static constexpr int rows = 1;
 
     // One step of x. VPDPBUSD wants one side unsigned: the look-up gives 12 more than the value.
     struct X {
@@ -210,7 +215,7 @@ struct BytesOfMxfp4 {
     };
 
     static void ahead(const Row& row, std::int64_t cols, std::int64_t rows, std::int64_t s) {
-        prefetch(row.p + rows * cols / 2 + s * (step / 2));
+        prefetch_far(row.p + 4 * rows * cols / 2 + s * (step / 2)); // about 6 KB
     }
 
     static Step ready(__m512i bytes, std::int32_t scales) {
@@ -263,6 +268,7 @@ struct BytesOfMxfp4 {
 #else
 
     static constexpr std::int64_t step = block;
+    static constexpr int rows = row_group;
     using X = Bytes::X;
     using Step = Bytes::Step;
 

@@ -6,14 +6,6 @@
 namespace ossature {
 namespace OSSATURE_ISA {
 
-#if defined(OSSATURE_AVX512)
-constexpr int row_group = 4, token_group = 4;
-#elif defined(OSSATURE_ISA_avx2)
-constexpr int row_group = 2, token_group = 2;
-#else
-constexpr int row_group = 2, token_group = 4;
-#endif
-
 // sums[r][t] = products of R rows of weights, from `first` on, with T rows of x.
 template <class A, int R, int T>
 inline void dot(const Matrix& w, std::int64_t first, const typename A::X* const* x, float (*sums)[token_group]) {
@@ -26,7 +18,7 @@ inline void dot(const Matrix& w, std::int64_t first, const typename A::X* const*
     for (std::int64_t s = 0; s < steps; ++s) {
         typename A::Step step[R];
         for (int r = 0; r < R; ++r) {
-            A::ahead(rows[r], w.cols, R, s); // the same place one group on: about 6 KB for MXFP4 of 2880 columns
+            A::ahead(rows[r], w.cols, R, s);
             step[r] = A::fetch(rows[r], s);
         }
         for (int t = 0; t < T; ++t)
@@ -65,7 +57,7 @@ template <class A, class Store>
 inline void rows_times_tokens(const Matrix& w, std::int64_t begin, std::int64_t end, const typename A::X* const* x,
                               std::int64_t tokens, const Store& store) {
     std::int64_t row = begin;
-    for (; row + row_group <= end; row += row_group) row_times_tokens<A, row_group>(w, row, x, tokens, store);
+    for (; row + A::rows <= end; row += A::rows) row_times_tokens<A, A::rows>(w, row, x, tokens, store);
     for (; row < end; ++row) row_times_tokens<A, 1>(w, row, x, tokens, store);
 }
 

@@ -19,7 +19,7 @@ namespace tiles {
 constexpr std::int64_t side = 16;
 // From so many rows of x on, tiles are faster than rows: a matrix, or an expert's, which has to be expanded by either; by
 // rows that are rounded to int8 an expert is not expanded.
-constexpr std::int64_t enough = 6, enough_of_expert = 5, enough_of_expert_int8 = 12;
+constexpr std::int64_t enough = 6, enough_of_expert = 5, enough_of_expert_int8 = 8;
 
 // Rows of weights that are expanded at a time: as many as fit two thirds of the scratch memory.
 constexpr std::int64_t panel_bytes = std::int64_t{1} << 20;

@@ -2,7 +2,8 @@
 //
 // An arithmetic says what a step of x is and how it meets a step of weights:
 //   X                       what x is an array of; one row of x takes x_size(cols) of them
-//   Row                     where one row of weights lies; row(matrix, r) finds it, ahead(row, rows) prefetches
+//   Row                     where one row of weights lies; row(matrix, r) finds it, ahead(row, ...) prefetches
+//   rows                    how many rows of weights are taken side by side
 //   fetch(row, s)           the weights of step s, ready to be multiplied
 //   accumulate(sum, w, x, s)    sum += products of step s, lane by lane
 //   fetch_rest, accumulate_rest the same for the last n values of a row that is no multiple of the step
@@ -32,6 +33,8 @@ constexpr std::int64_t block = 32;
 constexpr std::int64_t parts = block / lanes;
 
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+// Into the second-level cache, for a place so far ahead that the first level would have dropped it again.
+inline void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 // One number of a tensor of either type, and one number to be stored in it.
 inline float value(const void* p, Type type, std::int64_t i) {
@@ -60,11 +63,21 @@ inline bf16 rounded<bf16>(float value) {
     return {static_cast<std::uint16_t>(is_nan ? (bits >> 16) | quiet : (bits + half_below + ((bits >> 16) & 1)) >> 16)};
 }
 
+// Rows of weights and of x that fill the registers.
+#if defined(OSSATURE_AVX512)
+constexpr int row_group = 4, token_group = 4;
+#elif defined(OSSATURE_ISA_avx2)
+constexpr int row_group = 2, token_group = 2;
+#else
+constexpr int row_group = 2, token_group = 4;
+#endif
+
 // --- float32 products, for every type of weight but int8 ---
 
 struct Wide {
     using X = float;
     static constexpr std::int64_t step = block;
+    static constexpr int rows = row_group;
     struct Step {
         vec part[parts];
     };
@@ -125,7 +138,7 @@ struct Mxfp4 : Wide {
 
     static Row row(const Matrix& m, std::int64_t r) { return mxfp4_row(m, r); }
     static void ahead(const Row& row, std::int64_t cols, std::int64_t rows, std::int64_t s) {
-        if (s % 4 == 0) prefetch(row.p + rows * cols / 2 + s * (step / 2));
+        if (s % 4 == 0) prefetch_far(row.p + rows * cols + s * (step / 2)); // two groups on: about 12 KB
     }
 
     static Step fetch(const Row& row, std::int64_t s) {
@@ -193,6 +206,7 @@ struct Mxfp4 : Wide {
 struct Halves {
     using X = bf16;
     static constexpr std::int64_t step = block;
+    static constexpr int rows = row_group;
     using Step = __m512i;
 
     static std::int64_t x_size(std::int64_t cols) { return cols; }
@@ -228,7 +242,7 @@ struct HalvesOfMxfp4 : Halves {
 
     static Row row(const Matrix& m, std::int64_t r) { return mxfp4_row(m, r); }
     static void ahead(const Row& row, std::int64_t cols, std::int64_t rows, std::int64_t s) {
-        if (s % 4 == 0) prefetch(row.p + rows * cols / 2 + s * (step / 2));
+        if (s % 4 == 0) prefetch_far(row.p + rows * cols + s * (step / 2)); // two groups on: about 12 KB
     }
 
     // Each byte goes to both words of its 32-bit lane; the upper word is shifted to its high nibble. The look-up sees

@@ -82,6 +82,26 @@ def test_many_tokens_on_an_expert_are_as_exact_as_eager(isa: str, how: str) -> N
     assert_as_good_as_eager(got, eager, exact, torch.bfloat16)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("tokens", "hidden", "inner"), [(1, 2880, 96), (3, 96, 160), (70, 64, 128)])
+def test_experts_meet_int8_activations(isa: str, tokens: int, hidden: int, inner: int, dtype: torch.dtype) -> None:
+    every = bank(5, hidden, inner)
+    x, index, weight = noise(tokens, hidden).to(dtype), chosen(tokens, 5, 3, "random"), noise(tokens, 3).softmax(-1)
+    stages: dict[str, Tensor] = {}
+    mixture = {"alpha": ALPHA, "limit": LIMIT, "isa": isa, "int8": True}
+    cpu.experts(x, index, weight, *every.packed, **mixture, stages=stages, one_order=True)
+    gate_up, expert = every.packed[0], int(index[-1, 1])
+    sums = reference.linear(
+        rounded_to_int8(x[-1:]).double(), gate_up.matrix(expert, torch.float64), gate_up.bias[expert]
+    )
+    neurons = reference.swiglu(sums, alpha=ALPHA, limit=LIMIT)
+    # As for a dense matrix: a value on the edge between two integers may go either way.
+    assert error(stages["neurons"][-1, 1:2], neurons) <= {torch.float32: 1e-3, torch.bfloat16: 5e-3}[dtype]
+    exact = reference.experts(x.double(), index, weight, *every.packed, alpha=ALPHA, limit=LIMIT)
+    assert error(cpu.experts(x, index, weight, *every.packed, **mixture), exact) < 0.02
+
+
 def long_context(tokens: int, start: int, window: int, heads: int, dim: int) -> tuple[Tensor, Tensor, Tensor, Rows]:
     end = start + tokens
     width = -(-end // 16)
@@ -123,8 +143,9 @@ def test_in_one_order_a_row_does_not_depend_on_the_others(isa: str, form: str, d
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_in_one_order_a_token_does_not_depend_on_the_others(isa: str, dtype: torch.dtype) -> None:
+def test_in_one_order_a_token_does_not_depend_on_the_others(isa: str, int8: bool, dtype: torch.dtype) -> None:
     every = bank(5, 96, 128)
     x, index, weight = noise(45, 96).to(dtype), chosen(45, 5, 3, "random"), noise(45, 3).softmax(-1)
 
@@ -138,6 +159,7 @@ def test_in_one_order_a_token_does_not_depend_on_the_others(isa: str, dtype: tor
             limit=LIMIT,
             isa=isa,
             one_order=True,
+            int8=int8,
         )
 
     together = product(slice(None))

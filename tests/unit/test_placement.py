@@ -96,8 +96,13 @@ def test_an_unknown_choice_is_refused(checkpoint: Checkpoint, option: dict[str, 
 
 def test_fast_reads_int8_in_attention_and_unembedding_and_nowhere_else(checkpoint: Checkpoint) -> None:
     model = load_model(checkpoint, numerics="fast")
-    held = {f"{path}.weight" for path, module in model.named_modules() if getattr(module, "int8", None) is not None}
+    held = {
+        f"{path}.weight"
+        for path, module in model.named_modules()
+        if isinstance(getattr(module, "int8", None), Int8Matrix)
+    }
     assert held == DENSE
+    assert all(layer.mlp.experts.int8 for layer in model.model.layers)
     exact = load_model(checkpoint)
     assert not torch.equal(logits(model), logits(exact))
     state = torch.randn(3, 96).bfloat16()

@@ -59,7 +59,9 @@ Dtype = Annotated[Literal["bfloat16", "float32"], typer.Option(help="Type of the
 
 Numerics = Annotated[
     Literal["exact", "fast"],
-    typer.Option(help="Compute with the stored weights, or with attention and unembedding rounded to int8."),
+    typer.Option(
+        help="Compute with the stored weights, or with attention, unembedding and the experts' inputs rounded to int8."
+    ),
 ]
 Weights = Annotated[
     Literal["auto", "mapped", "resident"],

@@ -144,7 +144,7 @@ def asks(captures: tuple[Capture, ...], name: str, layer: int | None) -> bool:
 
 
 def visit(
-    captures: tuple[Capture, ...], edits: tuple[Edit, ...], name: str, layer: int | None, value: Tensor
+    captures: tuple[Capture, ...], edits: tuple[Edit, ...], layer: int | None, name: str, value: Tensor
 ) -> Tensor:
     """Hand `value` to the edits, in order, then to the captures that name it; returns what the network goes on with.
 

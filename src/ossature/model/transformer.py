@@ -29,6 +29,11 @@ class At(Protocol):
     def __call__(self, name: str, value: Tensor) -> Tensor: ...
 
 
+def _pass_on(name: str, value: Tensor) -> Tensor:
+    """What `At` is where nothing is edited or captured: most of the time, so that it costs nothing."""
+    return value
+
+
 class Norm(nn.Module):
     """RMSNorm with a plain gain."""
 
@@ -71,9 +76,10 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows, cache: KVCache | None, batch: Batch, at: At
     ) -> Tensor:
-        q = at("q", self.q_proj(x).unflatten(-1, (-1, self.head_dim)))
-        k = at("k", self.k_proj(x).unflatten(-1, (-1, self.head_dim)))
-        v = at("v", self.v_proj(x).unflatten(-1, (-1, self.head_dim)))
+        q, k, v = (
+            at(name, project(x).view(len(x), project.out_features // self.head_dim, self.head_dim))
+            for name, project in (("q", self.q_proj), ("k", self.k_proj), ("v", self.v_proj))
+        )
         q, k = at("rot_q", ops.rope(q, cos, sin)), at("rot_k", ops.rope(k, cos, sin))
         if cache is not None:
             k, v = cache.write(self.layer, k, v, rows)
@@ -170,9 +176,9 @@ class Layer(nn.Module):
         self.mlp = MLP(config, layer)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Rows, cache: KVCache | None, batch: Batch) -> Tensor:
-        def at(name: str, value: Tensor) -> Tensor:
-            return visit(batch.captures, batch.edits, name, self.layer, value)
-
+        at = _pass_on
+        if batch.captures or batch.edits:
+            at = partial(visit, batch.captures, batch.edits, self.layer)
         x = at("resid_pre", x)
         attended = self.self_attn(at("attn_in", self.input_layernorm(x)), cos, sin, rows, cache, batch, at)
         x = at("resid_mid", x + at("attn_out", attended))
@@ -227,15 +233,15 @@ class Transformer(nn.Module):
         Raises ShapeError for a batch that breaks this, ConfigError for a site of a layer that the model has not.
         """
         check_layers(batch.captures, batch.edits, self.config.num_hidden_layers)
-        at = partial(visit, batch.captures, batch.edits)
+        at = partial(visit, batch.captures, batch.edits, None)
         rows = _own_rows(batch, self.config) if cache is None else cache.rows(batch.positions, batch.sequence_of_row)
         wide = torch.promote_types(self.dtype, torch.float32)
         cos, sin = rotation(batch.positions, self.inv_freq, self.concentration, dtype=wide)
-        x = at("embed", None, ops.embed(batch.token_ids, self.model.embed_tokens.weight, dtype=self.dtype))
+        x = at("embed", ops.embed(batch.token_ids, self.model.embed_tokens.weight, dtype=self.dtype))
         for kind, layer in zip(self.config.layer_types, self.model.layers, strict=True):
             x = layer(x, cos, sin, rows[kind], cache, batch)
-        x = at("final_norm", None, self.model.norm(x[batch.logits_rows]))
-        return at("logits", None, self.lm_head(x).to(wide))
+        x = at("final_norm", self.model.norm(x[batch.logits_rows]))
+        return at("logits", self.lm_head(x).to(wide))
 
 
 def _own_rows(batch: Batch, config: ModelConfig) -> dict[str, Rows]:

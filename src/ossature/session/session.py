@@ -40,7 +40,8 @@ def load(
     """Open a model: `"mini"`, the one inside the package, or a checkpoint's directory in either published layout.
 
     device    "cpu", or a device that torch knows
-    numerics  "exact": computed with the weights as they are stored; "fast": attention and unembedding rounded to int8
+    numerics  "exact": computed with the weights as they are stored; "fast": attention and unembedding rounded to int8,
+              and the activations that meet the packed experts
     dtype     of the activations: "bfloat16" or "float32"
     weights   "mapped": read from the files as they are used; "resident": copied into memory; "auto": by what fits
     deterministic  a sequence's ids and log probabilities do not depend on what else is computed with it; slower
