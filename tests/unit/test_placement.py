@@ -8,6 +8,7 @@ import torch
 from ossature.checkpoint import Checkpoint, copy_to_memory, open_checkpoint
 from ossature.errors import BackendError, CheckpointError, ConfigError
 from ossature.model import Batch, Transformer, int8, load, load_model
+from ossature.model.transformer import Experts
 from ossature.ops import Int8Matrix, cpu
 from tests.random_checkpoint import small_config, write_random
 
@@ -102,7 +103,7 @@ def test_fast_reads_int8_in_attention_and_unembedding_and_nowhere_else(checkpoin
         if isinstance(getattr(module, "int8", None), Int8Matrix)
     }
     assert held == DENSE
-    assert all(layer.mlp.experts.int8 for layer in model.model.layers)
+    assert all(module.int8 for module in model.modules() if isinstance(module, Experts))
     exact = load_model(checkpoint)
     assert not torch.equal(logits(model), logits(exact))
     state = torch.randn(3, 96).bfloat16()
