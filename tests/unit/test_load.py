@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ossature.checkpoint import Checkpoint, open_checkpoint, reader
+from ossature.checkpoint.mapped import MappedTensor
 from ossature.config import Layout
 from ossature.errors import BackendError, CheckpointError
 from ossature.model import Batch, load_model
@@ -101,9 +102,9 @@ def test_in_a_large_checkpoint_every_scale_is_looked_at_once(tmp_path: Path, mon
     asked: list[str] = []
     check = Checkpoint.check_scales
 
-    def counted(self: Checkpoint, name: str) -> None:
+    def counted(self: Checkpoint, name: str, copied: MappedTensor | None = None) -> None:
         asked.append(name)
-        check(self, name)
+        check(self, name, copied)
 
     monkeypatch.setattr(Checkpoint, "check_scales", counted)
     with torch.no_grad():

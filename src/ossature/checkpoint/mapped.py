@@ -105,14 +105,16 @@ class Checkpoint:
         if count > 0 and hasattr(mmap, "MADV_DONTNEED"):
             self.maps[source.file].madvise(mmap.MADV_DONTNEED, begin, count)
 
-    def check_scales(self, name: str) -> None:
+    def check_scales(self, name: str, copied: MappedTensor | None = None) -> None:
         """Look for the scale byte 255 (NaN) in the `…_scales` tensor `name`; a second look at it costs nothing.
+
+        copied  the same tensor where it was copied to: read in place of the file
 
         Reads the whole tensor, one expert at a time. Raises CheckpointError.
         """
         if name in self.checked:
             return
-        tensor = self.tensor(name)
+        tensor = self.tensor(name) if copied is None else copied
         assert self.sources[name].kind is Kind.SCALES, name
         for expert, scales in enumerate(tensor.array):
             if scales.max() == NAN_SCALE:

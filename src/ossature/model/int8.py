@@ -14,10 +14,11 @@ from ossature.checkpoint import Checkpoint
 from ossature.checkpoint.files import open_regular
 from ossature.checkpoint.mapped import map_file, view
 from ossature.checkpoint.names import DTYPE_OF
-from ossature.checkpoint.resident import huge_memory
+from ossature.checkpoint.resident import Stretch, read_to_memory
 from ossature.checkpoint.safetensors import header_bytes, read_header
 from ossature.errors import CheckpointError, notice
 from ossature.model.tensors import as_torch
+from ossature.ops import cpu
 from ossature.ops.int8_matrix import BLOCK, Int8Matrix
 
 __all__ = ["dense_matrices", "int8_matrices"]
@@ -84,7 +85,11 @@ def _read(file: Path, checkpoint: Checkpoint, *, resident: bool) -> dict[str, In
             extents = read_header(descriptor, file)
             if {name: (e.dtype, e.shape) for name, e in extents.items()} != dict(_layout(checkpoint)):
                 raise CheckpointError(f"{file}: does not hold the matrices of {checkpoint.directory}.")
-            memory = map_file(descriptor, file)
+            if resident:
+                stretches = {name: Stretch(descriptor, file, e.start, e.stop - e.start) for name, e in extents.items()}
+                memory, places = read_to_memory(stretches, threads=cpu.threads())
+            else:
+                memory, places = map_file(descriptor, file), {name: e.start for name, e in extents.items()}
     except CheckpointError as error:
         notice(f"the int8 copy of the weights is made again: {error}")
         with suppress(OSError):
@@ -92,21 +97,12 @@ def _read(file: Path, checkpoint: Checkpoint, *, resident: bool) -> dict[str, In
         return None
 
     def tensor(name: str) -> torch.Tensor:
-        extent = extents[name]
-        return as_torch(view(memory, name, extent.dtype, extent.shape, extent.start))
+        return as_torch(view(memory, name, extents[name].dtype, extents[name].shape, places[name]))
 
-    matrices: dict[str, Int8Matrix] = {}
-    for name in dense_matrices(checkpoint):
-        matrix = Int8Matrix(tensor(f"{name}.values").view(torch.int8), tensor(f"{name}.scales"))
-        matrices[name] = Int8Matrix(_copied(matrix.values), _copied(matrix.scales)) if resident else matrix
-        if resident and hasattr(mmap, "MADV_DONTNEED"):
-            memory.madvise(mmap.MADV_DONTNEED)  # what was copied need not be in memory twice
-    return matrices
-
-
-def _copied(tensor: torch.Tensor) -> torch.Tensor:
-    memory = huge_memory(tensor.nbytes)
-    return torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel()).view(tensor.shape).copy_(tensor)
+    return {
+        name: Int8Matrix(tensor(f"{name}.values").view(torch.int8), tensor(f"{name}.scales"))
+        for name in dense_matrices(checkpoint)
+    }
 
 
 def _write(file: Path, checkpoint: Checkpoint) -> None:

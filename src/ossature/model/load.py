@@ -1,7 +1,7 @@
 """A checked checkpoint becomes a Transformer, its weights mapped from the files or copied into memory."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ossature.checkpoint import Checkpoint, copy_to_memory
+from ossature.checkpoint.mapped import MappedTensor
 from ossature.checkpoint.names import ITEMSIZE
 from ossature.errors import BackendError, ConfigError, notice
 from ossature.model.int8 import dense_matrices, int8_matrices
@@ -87,7 +88,7 @@ def load_model(
             if isinstance(module, Experts):
                 module.streamed = True
     if not checkpoint.scales_checked:
-        _check_scales_at_first_use(model, checkpoint)
+        _check_scales_at_first_use(model, checkpoint, copied)
     if plan.resident:
         # A row of the embedding that is touched brings in up to 2 MB of its file: let them go after each pass.
         model.register_forward_hook(lambda *_: checkpoint.release(EMBEDDING))
@@ -155,14 +156,12 @@ def _install(model: Transformer, name: str, tensor: Tensor) -> None:
         module.register_parameter(leaf, nn.Parameter(tensor, requires_grad=False))
 
 
-def _check_scales_at_first_use(model: Transformer, checkpoint: Checkpoint) -> None:
+def _check_scales_at_first_use(model: Transformer, checkpoint: Checkpoint, copied: Mapping[str, MappedTensor]) -> None:
     """Reading all scales of a large checkpoint would take its load time: each layer is checked when it first runs."""
 
     def check(names: list[str], module: nn.Module, _: object) -> None:
         for name in names:
-            checkpoint.check_scales(name)
-            if model.placement == "resident":
-                checkpoint.release(name)  # what is computed with lies in memory already
+            checkpoint.check_scales(name, copied.get(name))
         if handle := handles.pop(module, None):  # None: another thread came first
             handle.remove()
 
