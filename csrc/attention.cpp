@@ -117,12 +117,13 @@ void score_8_of_64(float* scores, const float* q, const T* k, std::int64_t keys,
 
 // values[g] += weight[key, g] * v[key] over one run of keys; `heads` of them from `g` on, kept in registers.
 template <int Heads, int Parts, class T>
-void weigh(float* values, const float* weights, const T* v, std::int64_t keys, std::int64_t group, std::int64_t stride) {
+void weigh(float* values, const float* weights, const T* v, std::int64_t keys, std::int64_t group, std::int64_t stride,
+           std::int64_t dim) {
     vec sum[Heads][Parts];
     for (int g = 0; g < Heads; ++g)
-        for (int i = 0; i < Parts; ++i) sum[g][i] = load(values + (g * Parts + i) * lanes);
+        for (int i = 0; i < Parts; ++i) sum[g][i] = load(values + g * dim + i * lanes);
     for (std::int64_t key = 0; key < keys; ++key, v += stride, weights += group) {
-        prefetch(v + 16 * stride);
+        prefetch(v + 32 * stride);
         vec row[Parts];
         for (int i = 0; i < Parts; ++i) row[i] = load(v + i * lanes);
         for (int g = 0; g < Heads; ++g) {
@@ -131,17 +132,25 @@ void weigh(float* values, const float* weights, const T* v, std::int64_t keys, s
         }
     }
     for (int g = 0; g < Heads; ++g)
-        for (int i = 0; i < Parts; ++i) store(values + (g * Parts + i) * lanes, sum[g][i]);
+        for (int i = 0; i < Parts; ++i) store(values + g * dim + i * lanes, sum[g][i]);
 }
 
 template <class T>
 void weigh(float* values, const float* weights, const T* v, std::int64_t keys, const Job& job) {
     const std::int64_t dim = job.c.dim, stride = job.c.kv_heads * dim;
     std::int64_t g = 0;
+#if defined(OSSATURE_AVX512)
+    // Two cache lines of a row, one after the other: each is widened once for all heads.
+    if (dim == 64 && job.group == 8) {
+        for (int half = 0; half < 2; ++half)
+            weigh<8, 2>(values + half * 32, weights, v + half * 32, keys, job.group, stride, dim);
+        return;
+    }
+#endif
     constexpr int parts_of_64 = static_cast<int>(64 / lanes), heads = parts_of_64 > 8 ? 1 : parts_of_64 > 4 ? 2 : 4;
     if (dim == 64)
         for (; g + heads <= job.group; g += heads)
-            weigh<heads, parts_of_64>(values + g * dim, weights + g, v, keys, job.group, stride);
+            weigh<heads, parts_of_64>(values + g * dim, weights + g, v, keys, job.group, stride, dim);
     for (; g < job.group; ++g)
         for (std::int64_t key = 0; key < keys; ++key) {
             const vec weight = broadcast(weights[key * job.group + g]);
@@ -154,26 +163,35 @@ void weigh(float* values, const float* weights, const T* v, std::int64_t keys, c
         }
 }
 
-// Scores become weights exp(scale * score - top), with their maxima and sums.
+// Scores become weights exp(scale * score - top), with their maxima and sums. Heads: their number where it is known, so
+// that all of them are one vector; else 0.
+template <int Heads>
 void soften(const Part& part, float* scores, std::int64_t keys, std::int64_t group, float scale) {
+    if (Heads) group = Heads;
+    float of_known[Heads ? 2 * Heads : 1]; // not seen through `part`: the compiler need not fear that scores change them
+    float *top = Heads ? of_known : part.top, *total = Heads ? of_known + Heads : part.total;
     for (std::int64_t g = 0; g < group; ++g) {
-        part.top[g] = scores[g];
-        part.total[g] = 0;
+        top[g] = scores[g];
+        total[g] = 0;
     }
     for (std::int64_t key = 1; key < keys; ++key)
         for (std::int64_t g = 0; g < group; ++g) {
             const float score = scores[key * group + g];
-            part.top[g] = score > part.top[g] ? score : part.top[g];
+            top[g] = score > top[g] ? score : top[g];
         }
-    for (std::int64_t g = 0; g < group; ++g) part.top[g] *= scale;
+    for (std::int64_t g = 0; g < group; ++g) top[g] *= scale;
     for (std::int64_t key = 0; key < keys; ++key)
-        for (std::int64_t g = 0; g < group; ++g) scores[key * group + g] = scores[key * group + g] * scale - part.top[g];
+        for (std::int64_t g = 0; g < group; ++g) scores[key * group + g] = scores[key * group + g] * scale - top[g];
     const std::int64_t count = keys * group;
     std::int64_t i = 0;
     for (; i + lanes <= count; i += lanes) store(scores + i, exponential(load(scores + i)));
     if (i < count) store(scores + i, exponential(load(scores + i, count - i)), count - i);
     for (std::int64_t key = 0; key < keys; ++key)
-        for (std::int64_t g = 0; g < group; ++g) part.total[g] += scores[key * group + g];
+        for (std::int64_t g = 0; g < group; ++g) total[g] += scores[key * group + g];
+    for (std::int64_t g = 0; Heads && g < group; ++g) {
+        part.top[g] = top[g];
+        part.total[g] = total[g];
+    }
 }
 
 // One split of one query's keys: positions [begin, end). `scores` has room for split * group numbers.
@@ -187,7 +205,8 @@ void attend(const Job& job, const Part& part, float* scores, const float* q, std
 #endif
         score(scores + i * job.group, q, k, n, job);
     });
-    soften(part, scores, end - begin, job.group, c.scale);
+    if (job.group == 8) soften<8>(part, scores, end - begin, job.group, c.scale);
+    else soften<0>(part, scores, end - begin, job.group, c.scale);
     memset(part.values, 0, static_cast<size_t>(job.group * c.dim) * sizeof(float));
     job.runs(static_cast<const T*>(c.v), token, kv_head, begin, end, [&](std::int64_t i, const T* v, std::int64_t n) {
         weigh(part.values, scores + i * job.group, v, n, job);

@@ -146,7 +146,8 @@ NB_MODULE(_core, module) {
     module.def("threads", &threads, "Threads that a kernel runs on.");
     module.def("set_threads", &set_threads, "count"_a, "From the next kernel on. ValueError outside 1 to 1024.");
     module.def("read_ahead", [](Address address, std::size_t bytes) { read_ahead(at<void>(address), bytes); },
-               "address"_a, "bytes"_a, "Ask the system to read these bytes of a file mapping, without waiting.");
+               "address"_a, "bytes"_a, nb::call_guard<nb::gil_scoped_release>(),
+               "Ask the system to read these bytes of a file mapping, without waiting.");
     nb::class_<Projection>(module, "Projection")
         .def(nb::init<Address, Address, Address, std::int64_t, std::int64_t, int>(), "blocks"_a, "scales"_a, "bias"_a,
              "rows"_a, "cols"_a, "bias_dtype"_a);

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,8 @@ def load_model(
     if plan.resident:
         # A row of the embedding that is touched brings in up to 2 MB of its file: let them go after each pass.
         model.register_forward_hook(lambda *_: checkpoint.release(EMBEDDING))
+        if cpu.available:  # else each row comes from the disk by itself; asking alone may take a second
+            Thread(target=cpu.read_ahead, args=(model.model.embed_tokens.weight,), daemon=True).start()
     return model.eval()
 
 
