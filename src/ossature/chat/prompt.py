@@ -29,7 +29,7 @@ class Options(TypedDict, total=False):
     current_date      date, or text like "2025-06-28"; default: not said
     knowledge_cutoff  default "2024-06"; None leaves the line out
     model_identity    the first line; None leaves it out. A persona belongs into a system or developer message
-    response_format   OpenAI's text, json_object or json_schema; shown to the model, not enforced
+    response_format   OpenAI's text, json_object or json_schema; shown to the model; `Grammars` holds it to it
     """
 
     tools: Sequence[Mapping[str, object]]

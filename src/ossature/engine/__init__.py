@@ -4,9 +4,10 @@ from ossature.engine.batcher import EngineStats
 from ossature.engine.engine import Engine
 from ossature.engine.generate import check_ids, generate
 from ossature.engine.sampling import SamplingParams, sample
-from ossature.engine.sequence import FinishReason, Sequence, TokenLogprobs
+from ossature.engine.sequence import Constraint, FinishReason, Sequence, TokenLogprobs
 
 __all__ = [
+    "Constraint",
     "Engine",
     "EngineStats",
     "FinishReason",

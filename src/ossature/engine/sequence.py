@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ossature.config import ModelConfig
 from ossature.engine.generate import check_ids, new_tokens
@@ -13,7 +15,17 @@ from ossature.engine.speculation import Drafter
 from ossature.errors import ConfigError
 from ossature.model import Edit, check_layers
 
-__all__ = ["FinishReason", "Sequence", "State", "TokenLogprobs"]
+__all__ = ["Constraint", "FinishReason", "Sequence", "State", "TokenLogprobs"]
+
+class Constraint(Protocol):
+    """What a sequence may say next. The engine asks before each id it samples, and tells which it was."""
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """(ids,): False for each id that may not come next; ids beyond are not allowed either."""
+        ...
+
+    def take(self, id_: int) -> None: ...
+
 
 State = Literal["new", "waiting", "running", "ended"]
 FinishReason = Literal["stop", "length", "cancelled", "failed"]
@@ -40,6 +52,7 @@ class Sequence:
     edits     change each row by itself and take no `rows`: they apply to all rows of this sequence, and to no other;
               equal changes (==, hash) have to have equal effects, since their sequences share cached prefixes
     logprobs  None: not wanted; else how many alternatives come with the log probability of each sampled id
+    constraint  what the ids are held to; None: nothing. Its errors end the sequence
     notify    called by who drives the engine, after new ids and at the end; must not block, raise or use the engine
 
     output           the sampled ids, a stop id included
@@ -55,6 +68,7 @@ class Sequence:
     salt: str | bytes = ""
     edits: tuple[Edit, ...] = ()
     logprobs: int | None = None
+    constraint: Constraint | None = None
     notify: Callable[[], object] | None = None
 
     state: State = field(default="new", init=False)
@@ -137,7 +151,10 @@ class Sequence:
 
     def take(self, logits: torch.Tensor) -> int:
         """Sample the next id from logits (vocab_size,). Raises CheckpointError if they allow none."""
-        token = sample(logits, self.params, seed=self.seed, step=self.made)
+        held = logits if self.constraint is None else _held_to(self.constraint, logits)
+        token = sample(held, self.params, seed=self.seed, step=self.made)
+        if self.constraint is not None:
+            self.constraint.take(token)
         if self.logprobs is not None:
             self.output_logprobs.append(_logprobs(logits, token, self.logprobs))
         self.ids.append(token)
@@ -149,6 +166,14 @@ class Sequence:
         self.state = "ended"  # last: another thread may be waiting for it
         if self.notify:
             self.notify()
+
+
+def _held_to(constraint: Constraint, logits: torch.Tensor) -> torch.Tensor:
+    allowed = torch.from_numpy(constraint.allowed()).to(logits.device)
+    held = torch.full_like(logits, -torch.inf)
+    ids = min(len(allowed), len(logits))
+    held[:ids] = logits[:ids].masked_fill(~allowed[:ids], -torch.inf)
+    return held
 
 
 def _logprobs(logits: torch.Tensor, token: int, alternatives: int) -> TokenLogprobs:

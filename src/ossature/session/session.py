@@ -10,7 +10,7 @@ from typing import cast
 import torch
 
 from ossature import engine
-from ossature.chat import Parser, Tokenizer, load_tokenizer, render
+from ossature.chat import Grammars, Parser, Tokenizer, load_tokenizer, render
 from ossature.checkpoint import Checkpoint, open_checkpoint
 from ossature.config import ModelConfig
 from ossature.errors import CheckpointError, ConfigError
@@ -103,6 +103,11 @@ class Session:
         """The checkpoint's tokenizer. Raises ConfigError if it has none that fits."""
         return load_tokenizer(self.checkpoint.directory, vocab_size=self.config.vocab_size)
 
+    @cached_property
+    def grammars(self) -> Grammars:
+        """What holds this model's turns to their grammars. Raises ConfigError as `tokenizer` does."""
+        return Grammars(self.tokenizer)
+
     def logits(self, ids: Iterable[int]) -> torch.Tensor:
         """Logits after each of the given tokens: (tokens, vocab_size) float32, on the model's device.
 
@@ -123,6 +128,7 @@ class Session:
         seed: int | None = None,
         stop_ids: Collection[int] | None = None,
         logit_bias: Mapping[int, float] | None = None,
+        constraint: engine.Constraint | None = None,
     ) -> Iterator[int]:
         """Continue `ids`; yields every sampled id, the stop id that ends it included.
 
@@ -131,6 +137,7 @@ class Session:
         seed                       the same seed gives the same ids; None: a new one each time
         stop_ids                   None: the model's own ends and <|call|>; empty: none
         logit_bias                 added to the logits of the given ids
+        constraint                 what the ids are held to
 
         Raises ConfigError and ContextLengthError at the call, before anything is computed.
         """
@@ -144,7 +151,7 @@ class Session:
             max_new_tokens=max_new_tokens,
             stop_ids=self.stop_ids if stop_ids is None else stop_ids,
         )
-        return self.engine.stream(engine.Sequence(ids, params))
+        return self.engine.stream(engine.Sequence(ids, params, constraint=constraint))
 
     @property
     def engine(self) -> engine.Engine:
@@ -181,7 +188,9 @@ class Session:
         *,
         reasoning_effort: str | None = "medium",
         tools: Sequence[Mapping[str, object]] = (),
+        tool_choice: str | Mapping[str, object] = "auto",
         response_format: Mapping[str, object] | None = None,
+        max_reasoning_tokens: int | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
@@ -192,18 +201,24 @@ class Session:
         """Answer a conversation of OpenAI chat messages.
 
         reasoning_effort  "low", "medium" or "high"
-        tools             OpenAI function tools; what the model calls comes back in `Reply.tool_calls`
-        response_format   OpenAI's; the model is told, and its answer is not yet held to it
-        The rest is as in `generate`. What the model garbles comes back in `Reply.malformed`, never as an exception.
+        tools             OpenAI function tools; what the model calls comes back in `Reply.tool_calls`. Only these can be
+                          called, with arguments that are an object, of the schema where the tool is `strict`
+        tool_choice       OpenAI's: "auto", "none", "required", or one function by name
+        response_format   OpenAI's: the final message is text, a JSON object, or JSON of a schema
+        max_reasoning_tokens  of each message of reasoning; None: no limit
+        The rest is as in `generate`. With tools, a format or such a limit the whole turn is held to a grammar: then an
+        answer that ends with `finish_reason` "stop" or "tool_calls" is whole and valid. What the model garbles comes back in `Reply.malformed`, never as an exception.
 
-        Raises MessageError for a conversation that cannot be rendered, ConfigError for a wrong option or where the
-        checkpoint has no fitting tokenizer, ContextLengthError for one too long.
+        Raises MessageError for a conversation that cannot be rendered, ConfigError for a wrong option, a schema that no
+        grammar can be made of, or where the checkpoint has no fitting tokenizer, ContextLengthError for one too long.
         """
         return self.stream(
             messages,
             reasoning_effort=reasoning_effort,
             tools=tools,
+            tool_choice=tool_choice,
             response_format=response_format,
+            max_reasoning_tokens=max_reasoning_tokens,
             temperature=temperature,
             top_p=top_p,
             min_p=min_p,
@@ -218,7 +233,9 @@ class Session:
         *,
         reasoning_effort: str | None = "medium",
         tools: Sequence[Mapping[str, object]] = (),
+        tool_choice: str | Mapping[str, object] = "auto",
         response_format: Mapping[str, object] | None = None,
+        max_reasoning_tokens: int | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
@@ -234,8 +251,15 @@ class Session:
             reasoning_effort=reasoning_effort,
             response_format=response_format,
         )
+        constraint = self.grammars.turn(
+            tools=tools,
+            tool_choice=tool_choice,
+            response_format=response_format,
+            reasoning_tokens=max_reasoning_tokens,
+        )
         ids = self.generate(
             prompt,
+            constraint=constraint,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
