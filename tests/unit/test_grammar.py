@@ -54,15 +54,16 @@ def ids_of(tokenizer: Tokenizer, turn: str) -> list[int]:
     return [id_ for part in parts for id_ in ([tokenizer.special[part]] if "<|" in part else tokenizer.encode(part))]
 
 
-def follow(grammars: Grammars, turn: str, **request: Any) -> str | None:
-    """None if the grammar allows the whole turn, else what was said up to and with the first id that it refuses."""
+def follow(grammars: Grammars, turn: str, **request: Any) -> tuple[str, str] | None:
+    """None if the grammar allows the whole turn, else what it allowed, and the id that it refused, as texts."""
     constraint, said = grammars.turn(**request), b""
     assert constraint is not None
     for id_ in ids_of(grammars.tokenizer, turn):
-        said += grammars.tokenizer.decode_bytes([id_])
+        written = grammars.tokenizer.decode_bytes([id_])
         if not constraint.allowed()[id_]:
-            return said.decode()
+            return said.decode(), written.decode()
         constraint.take(id_)
+        said += written
     assert not constraint.allowed().any()
     return None
 
@@ -73,29 +74,36 @@ def test_a_turn_with_tools_thinks_and_then_calls_or_answers(grammars: Grammars, 
     assert follow(grammars, thinking + end, tools=[WEATHER, CLOCK]) is None
 
 
+CLOCK_ONLY = {"type": "function", "function": {"name": CLOCK["function"]["name"]}}
+
+
 @pytest.mark.parametrize(
-    ("turn", "request_", "refused_at"),
+    ("legal", "wrong", "request_"),
     [
-        (FINAL, {"tools": [WEATHER], "tool_choice": "required"}, "final"),
-        (CALL, {"tools": [WEATHER], "tool_choice": "none"}, "commentary"),
-        (CALL.replace("get_weather", "get_time"), {"tools": [WEATHER]}, "get_t"),
-        (CALL.replace("Pune", "Rome"), {"tools": [WEATHER]}, "Ro"),
-        (CALL.replace("get_weather", "get_weather_of_clock"), {"tools": [WEATHER]}, "get_weather_"),
-        (CALL, {"tools": [WEATHER, CLOCK], "tool_choice": {"type": "function", "function": {"name": CLOCK["function"]["name"]}}}, " "),
-        (FINAL, {"response_format": FORMAT}, "It"),
-        ('<|channel|>final<|message|>{"x": 1}<|return|>', {"response_format": FORMAT}, "}"),
-        ("It rains.<|return|>", {"tools": [WEATHER]}, "It"),
-        ("<|channel|>final<|message|>It rains.<|call|>", {"tools": [WEATHER]}, "<|call|>"),
-        ("<|channel|>analysis<|message|>Hm.<|return|>", {"tools": [WEATHER]}, "<|return|>"),
+        ("<|channel|>", FINAL, {"tools": [WEATHER], "tool_choice": "required"}),
+        ("<|channel|>", CALL, {"tools": [WEATHER], "tool_choice": "none"}),
+        ("<|channel|>commentary to=functions.get_", "time<|message|>{}<|call|>", {"tools": [WEATHER]}),
+        ("<|channel|>commentary to=functions.get_weather", "_of_clock<|message|>{}<|call|>", {"tools": [WEATHER]}),
+        (
+            "<|channel|>commentary to=functions.get_weather",
+            "<|message|>{}<|call|>",
+            {"tools": [WEATHER, CLOCK], "tool_choice": CLOCK_ONLY},
+        ),
+        (CALL.partition("Pune")[0], 'Rome"}<|call|>', {"tools": [WEATHER]}),
+        ("<|channel|>final<|message|>", "It rains.<|return|>", {"response_format": FORMAT}),
+        ('<|channel|>final<|message|>{"x": 1', "}<|return|>", {"response_format": FORMAT}),
+        ("", "It rains.<|return|>", {"tools": [WEATHER]}),
+        ("<|channel|>final<|message|>It rains.", "<|call|>", {"tools": [WEATHER]}),
+        ("<|channel|>analysis<|message|>Hm.", "<|return|>", {"tools": [WEATHER]}),
     ],
 )
 def test_what_is_not_legal_is_refused_where_it_begins(
-    grammars: Grammars, turn: str, request_: dict[str, Any], refused_at: str
+    grammars: Grammars, legal: str, wrong: str, request_: dict[str, Any]
 ) -> None:
-    refused = follow(grammars, turn, **request_)
+    refused = follow(grammars, legal + wrong.removeprefix(legal), **request_)
     assert refused is not None
-    assert refused_at in refused[max(0, len(refused) - 24) :]
-    assert len(refused) < len(turn) or refused_at in ("<|call|>", "<|return|>")
+    said, id_ = refused
+    assert len(said) <= len(legal) < len(said + id_)  # the id that holds the first wrong letter
 
 
 @pytest.mark.parametrize("text", ['{"x": 1, "y": -2}', '{"x":1,"y":2}', '{\n  "x": 10,\n  "y": 2\n}'])

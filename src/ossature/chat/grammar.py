@@ -22,7 +22,7 @@ __all__ = ["Constraint", "Grammars"]
 _OBJECT: Mapping[str, object] = {"type": "object"}
 _NOTHING: Mapping[str, object] = {"type": "object", "properties": {}, "additionalProperties": False}
 # A model may space its JSON, but not fill its turn with spaces.
-_SPACING = llguidance.JsonCompileOptions(whitespace_pattern=r"[ \n]{0,16}")
+_SPACING: Mapping[str, object] = {"whitespace_pattern": r"[ \n]{0,16}"}
 # What a grammar may cost: a schema that is larger or more ambiguous is refused before anything is computed.
 MAX_GRAMMAR_BYTES = 256 << 10
 _LIMITS = llguidance.LLParserLimits(max_grammar_size=500_000, initial_lexer_fuel=1_000_000, step_lexer_fuel=200_000)
@@ -113,7 +113,12 @@ class Grammars:
         reasoning_tokens: int | None,
     ) -> list[str]:
         c = self._control
-        channel, message, end, again = f"<[{c.channel}]>", f"<[{c.message}]>", f"<[{c.end}]>", f'<[{c.start}]> "assistant"'
+        channel, message, end, again = (
+            f"<[{c.channel}]>",
+            f"<[{c.message}]>",
+            f"<[{c.end}]>",
+            f'<[{c.start}]> "assistant"',
+        )
         typed = f'(" "? <[{c.constrain}]> /json|JSON/)?'
         budget = "" if reasoning_tokens is None else f"[max_tokens={reasoning_tokens}]"
         ways = [] if must_call else ["final"]
@@ -126,7 +131,9 @@ class Grammars:
         ]
         if not must_call:
             content = "TEXT" if schema is None else f"%json {_json(schema)}"
-            rules.append(f'final: {channel} "final" {typed if schema is not None else ""} {message} {content} <[{c.return_}]>')
+            rules.append(
+                f'final: {channel} "final" {typed if schema is not None else ""} {message} {content} <[{c.return_}]>'
+            )
         if tools:
             rules.append(f'preamble: {channel} "commentary" {message} TEXT {end} {again}')
             rules.append("call: " + " | ".join(f"call_{n}" for n in range(len(tools))))

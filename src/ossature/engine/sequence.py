@@ -17,6 +17,7 @@ from ossature.model import Edit, check_layers
 
 __all__ = ["Constraint", "FinishReason", "Sequence", "State", "TokenLogprobs"]
 
+
 class Constraint(Protocol):
     """What a sequence may say next. The engine asks before each id it samples, and tells which it was."""
 

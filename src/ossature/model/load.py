@@ -91,11 +91,15 @@ def load_model(
     if not checkpoint.scales_checked:
         _check_scales_at_first_use(model, checkpoint, copied)
     if plan.resident:
-        # A row of the embedding that is touched brings in up to 2 MB of its file: let them go after each pass.
-        model.register_forward_hook(lambda *_: checkpoint.release(EMBEDDING))
-        if cpu.available:  # else each row comes from the disk by itself; asking alone may take a second
-            Thread(target=cpu.read_ahead, args=(model.model.embed_tokens.weight,), daemon=True).start()
+        _leave_embedding_on_disk(model, checkpoint)
     return model.eval()
+
+
+def _leave_embedding_on_disk(model: Transformer, checkpoint: Checkpoint) -> None:
+    # A row of the embedding that is touched brings in up to 2 MB of its file: let them go after each pass.
+    model.register_forward_hook(lambda *_: checkpoint.release(EMBEDDING))
+    if cpu.available:  # else each row comes from the disk by itself; asking alone may take a second
+        Thread(target=cpu.read_ahead, args=(model.model.embed_tokens.weight,), daemon=True).start()
 
 
 @dataclass(frozen=True, slots=True)

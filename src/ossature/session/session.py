@@ -201,13 +201,14 @@ class Session:
         """Answer a conversation of OpenAI chat messages.
 
         reasoning_effort  "low", "medium" or "high"
-        tools             OpenAI function tools; what the model calls comes back in `Reply.tool_calls`. Only these can be
-                          called, with arguments that are an object, of the schema where the tool is `strict`
+        tools             OpenAI function tools; what the model calls comes back in `Reply.tool_calls`: one of these,
+                          with an object as arguments, of the schema where the tool is `strict`
         tool_choice       OpenAI's: "auto", "none", "required", or one function by name
         response_format   OpenAI's: the final message is text, a JSON object, or JSON of a schema
         max_reasoning_tokens  of each message of reasoning; None: no limit
-        The rest is as in `generate`. With tools, a format or such a limit the whole turn is held to a grammar: then an
-        answer that ends with `finish_reason` "stop" or "tool_calls" is whole and valid. What the model garbles comes back in `Reply.malformed`, never as an exception.
+        The rest is as in `generate`. With tools, a format or such a limit the turn is held to a grammar: an answer
+        whose `finish_reason` is "stop" or "tool_calls" is then whole and valid. Else what the model garbles comes back
+        in `Reply.malformed`, never as an exception.
 
         Raises MessageError for a conversation that cannot be rendered, ConfigError for a wrong option, a schema that no
         grammar can be made of, or where the checkpoint has no fitting tokenizer, ContextLengthError for one too long.
