@@ -1,6 +1,7 @@
 """What all tests share: how many cases they run, and the backends a kernel test runs on."""
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,10 @@ import hypothesis
 import pytest
 
 from ossature.ops import cpu, grad
+
+# Started in the background by a shell, this process ignores Ctrl-C, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FULL = os.environ.get("OSSATURE_TEST_COUNTS", "reduced") == "full"
 
