@@ -166,10 +166,9 @@ void weigh(float* values, const float* weights, const T* v, std::int64_t keys, c
 // Scores become weights exp(scale * score - top), with their maxima and sums. Heads: their number where it is known, so
 // that all of them are one vector; else 0.
 template <int Heads>
-void soften(const Part& part, float* scores, std::int64_t keys, std::int64_t group, float scale) {
+void soften(const Part& part, float* __restrict scores, std::int64_t keys, std::int64_t group, float scale) {
     if (Heads) group = Heads;
-    float of_known[Heads ? 2 * Heads : 1]; // not seen through `part`: the compiler need not fear that scores change them
-    float *top = Heads ? of_known : part.top, *total = Heads ? of_known + Heads : part.total;
+    float *__restrict top = part.top, *__restrict total = part.total;
     for (std::int64_t g = 0; g < group; ++g) {
         top[g] = scores[g];
         total[g] = 0;
@@ -188,10 +187,6 @@ void soften(const Part& part, float* scores, std::int64_t keys, std::int64_t gro
     if (i < count) store(scores + i, exponential(load(scores + i, count - i)), count - i);
     for (std::int64_t key = 0; key < keys; ++key)
         for (std::int64_t g = 0; g < group; ++g) total[g] += scores[key * group + g];
-    for (std::int64_t g = 0; Heads && g < group; ++g) {
-        part.top[g] = top[g];
-        part.total[g] = total[g];
-    }
 }
 
 // One split of one query's keys: positions [begin, end). `scores` has room for split * group numbers.

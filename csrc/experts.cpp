@@ -122,7 +122,7 @@ template <class T>
 void convert(bf16*, const T*, std::int64_t) {}
 template <class T>
 void convert(BytesOfMxfp4::X* out, const T* x, std::int64_t cols) {
-    BytesOfMxfp4::prepare(out, x, cols);
+    round_row<BytesOfMxfp4>(out, x, cols);
 }
 
 // One of the two products, of all experts that were chosen.

@@ -23,6 +23,19 @@ inline float round_block(float* rounded, const T* x) {
     return scale;
 }
 
+// Rounds a row of x, cols a multiple of 32, into A::x_size(cols) steps, the last one filled up with zeros. A::put places
+// the values of one block.
+template <class A, class T>
+inline void round_row(typename A::X* out, const T* x, std::int64_t cols) {
+    for (std::int64_t b = 0; b < A::x_size(cols) * (A::step / block); ++b) {
+        float rounded[block] = {};
+        const float scale = b * block < cols ? round_block(rounded, x + b * block) : 0;
+        std::int8_t values[block];
+        for (std::int64_t i = 0; i < block; ++i) values[i] = static_cast<std::int8_t>(static_cast<int>(rounded[i]));
+        A::put(out, b, values, scale);
+    }
+}
+
 // Int8 weights.
 struct Bytes {
 #if defined(OSSATURE_VNNI)
@@ -166,25 +179,16 @@ struct Bytes {
         return accumulate(sum, w, x, s);
     }
 
-    // Rounds a row of x, cols a multiple of 32, into x_size(cols) steps.
-    template <class T>
-    static void prepare(X* out, const T* x, std::int64_t cols) {
-        for (std::int64_t b = 0; b < x_size(cols) * (step / block); ++b) {
-            float rounded[block] = {};
-            const float scale = b * block < cols ? round_block(rounded, x + b * block) : 0;
-            X& target = out[b / (step / block)];
-            const std::int64_t half = b % (step / block);
-            for (std::int64_t i = 0; i < block; ++i) {
-                const int value = static_cast<int>(rounded[i]);
+    static void put(X* out, std::int64_t b, const std::int8_t* values, float scale) {
+        constexpr std::int64_t blocks = step / block, width = lanes / blocks;
+        X& target = out[b / blocks];
+        const std::int64_t at = b % blocks;
 #if defined(OSSATURE_VNNI)
-                target.values[half * block + i] = static_cast<std::int8_t>(value + 128);
+        for (std::int64_t i = 0; i < block; ++i) target.values[at * block + i] = static_cast<std::int8_t>(values[i] + 128);
 #else
-                target.values[half * block + i] = static_cast<std::int8_t>(value);
+        memcpy(target.values + at * block, values, block);
 #endif
-            }
-            const std::int64_t width = lanes / (step / block);
-            for (std::int64_t i = 0; i < width; ++i) target.scale[half * width + i] = scale;
-        }
+        for (std::int64_t i = 0; i < width; ++i) target.scale[at * width + i] = scale;
     }
 };
 
@@ -250,18 +254,16 @@ struct BytesOfMxfp4 {
         return multiply_add(_mm512_cvtepi32_ps(products), multiply(w.scale, load(x[s].scale)), sum);
     }
 
-    static void put(X* out, std::int64_t b, const std::int8_t* even_then_odd, float half_unit) {
-        constexpr std::int64_t width = lanes / (step / block);
-        X& target = out[b / (step / block)];
-        const std::int64_t at = b % (step / block);
-        memcpy(target.values[0] + at * (block / 2), even_then_odd, block / 2);
-        memcpy(target.values[1] + at * (block / 2), even_then_odd + block / 2, block / 2);
+    static void put(X* out, std::int64_t b, const std::int8_t* values, float scale) {
+        constexpr std::int64_t blocks = step / block, width = lanes / blocks;
+        X& target = out[b / blocks];
+        const std::int64_t at = b % blocks;
+        for (std::int64_t i = 0; i < block; ++i) target.values[i % 2][at * (block / 2) + i / 2] = values[i];
         for (std::int64_t i = 0; i < width; ++i) {
-            std::int32_t sum = 0;
-            for (std::int64_t j = 0; j < 4; ++j)
-                sum += even_then_odd[4 * i + j] + even_then_odd[block / 2 + 4 * i + j];
+            std::int32_t sum = 0; // of the even and the odd values that meet in this lane
+            for (std::int64_t j = 0; j < block / width; ++j) sum += values[i * (block / width) + j];
             target.base[at * width + i] = -12 * sum;
-            target.scale[at * width + i] = half_unit;
+            target.scale[at * width + i] = scale / 2;
         }
     }
 
@@ -278,11 +280,10 @@ struct BytesOfMxfp4 {
 
     static Step fetch(const Row& row, std::int64_t s) {
         const std::uint8_t* bytes = row.p + s * (step / 2);
-        alignas(16) static constexpr std::int8_t doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
         Step w;
         w.scale = mxfp4_tables.floats[row.scales[s]][2]; // of the code of 1
 #if defined(OSSATURE_AVX512) || defined(OSSATURE_ISA_avx2)
-        const __m128i table = _mm_load_si128(reinterpret_cast<const __m128i*>(doubled)), low = _mm_set1_epi8(15);
+        const __m128i table = _mm_load_si128(reinterpret_cast<const __m128i*>(mxfp4_doubled)), low = _mm_set1_epi8(15);
         const __m128i both = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
         const __m256i all = _mm256_set_m128i(_mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16(both, 4), low)),
                                              _mm_shuffle_epi8(table, _mm_and_si128(both, low)));
@@ -292,13 +293,11 @@ struct BytesOfMxfp4 {
         w.w = all;
 #endif
 #elif defined(OSSATURE_NEON)
-        const int8x16_t table = vld1q_s8(doubled);
-        const uint8x16_t both = vld1q_u8(bytes);
-        w.w = {{vqtbl1q_s8(table, vandq_u8(both, vdupq_n_u8(15))), vqtbl1q_s8(table, vshrq_n_u8(both, 4))}};
+        w.w = mxfp4_twice(bytes);
 #else
         for (std::int64_t i = 0; i < block / 2; ++i) {
-            w.w.value[i] = doubled[bytes[i] & 15];
-            w.w.value[block / 2 + i] = doubled[bytes[i] >> 4];
+            w.w.value[i] = mxfp4_doubled[bytes[i] & 15];
+            w.w.value[block / 2 + i] = mxfp4_doubled[bytes[i] >> 4];
         }
 #endif
         return w;
@@ -307,9 +306,9 @@ struct BytesOfMxfp4 {
 
     static vec accumulate(vec sum, const Step& w, const X* x, std::int64_t s) { return Bytes::accumulate(sum, w, x, s); }
 
-    static void put(X* out, std::int64_t b, const std::int8_t* even_then_odd, float half_unit) {
-        memcpy(out[b].values, even_then_odd, block);
-        for (float& scale : out[b].scale) scale = half_unit;
+    static void put(X* out, std::int64_t b, const std::int8_t* values, float scale) {
+        for (std::int64_t i = 0; i < block; ++i) out[b].values[i % 2 * (block / 2) + i / 2] = values[i];
+        for (float& of_lane : out[b].scale) of_lane = scale / 2;
     }
 
 #endif
@@ -318,19 +317,6 @@ struct BytesOfMxfp4 {
 
     static vec accumulate_rest(vec sum, const Step& w, const X* x, std::int64_t s, std::int64_t) {
         return accumulate(sum, w, x, s);
-    }
-
-    // Rounds a row of x, cols a multiple of 32, into x_size(cols) steps.
-    template <class T>
-    static void prepare(X* out, const T* x, std::int64_t cols) {
-        for (std::int64_t b = 0; b < x_size(cols) * (step / block); ++b) {
-            float rounded[block] = {};
-            const float scale = b * block < cols ? round_block(rounded, x + b * block) : 0;
-            std::int8_t even_then_odd[block];
-            for (std::int64_t i = 0; i < block; ++i)
-                even_then_odd[i % 2 * (block / 2) + i / 2] = static_cast<std::int8_t>(static_cast<int>(rounded[i]));
-            put(out, b, even_then_odd, scale / 2);
-        }
     }
 };
 

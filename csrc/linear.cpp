@@ -37,7 +37,7 @@ inline void convert(bf16*, const bf16*, std::int64_t) {}
 
 template <class T>
 void convert(Bytes::X* out, const T* x, std::int64_t cols) {
-    Bytes::prepare(out, x, cols);
+    round_row<Bytes>(out, x, cols);
 }
 
 template <class A, class T>

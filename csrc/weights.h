@@ -130,6 +130,20 @@ inline Mxfp4Row mxfp4_row(const Matrix& m, std::int64_t r) {
             static_cast<const std::uint8_t*>(m.scales) + r * m.cols / block};
 }
 
+// Twice the value of each code: a whole number.
+alignas(16) constexpr std::int8_t mxfp4_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+#if defined(OSSATURE_NEON)
+
+// Of the 32 values of a block the even ones, then the odd ones, doubled.
+inline int8x16x2_t mxfp4_twice(const std::uint8_t* bytes) {
+    const int8x16_t table = vld1q_s8(mxfp4_doubled);
+    const uint8x16_t both = vld1q_u8(bytes);
+    return {{vqtbl1q_s8(table, vandq_u8(both, vdupq_n_u8(15))), vqtbl1q_s8(table, vshrq_n_u8(both, 4))}};
+}
+
+#endif
+
 // x of a block has its even values first, then the odd ones: so do the nibbles of a byte come apart. With AVX-512 the 16 of
 // each half are turned as a square of 4 by 4, because shifts and look-ups are made in different parts of the processor,
 // and spreading bytes over lanes would be made where the look-ups are.
@@ -167,15 +181,11 @@ struct Mxfp4 : Wide {
             w.part[2 + half] = value(high);
         }
 #elif defined(OSSATURE_NEON)
-        const int8_t doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-        const int8x16_t table = vld1q_s8(doubled);
-        const uint8x16_t both = vld1q_u8(bytes);
         const float32x4_t unit = vdupq_n_f32(values[1]); // half a unit: the table holds twice the values
-        const int8x16_t nibbles[2] = {vqtbl1q_s8(table, vandq_u8(both, vdupq_n_u8(15))),
-                                      vqtbl1q_s8(table, vshrq_n_u8(both, 4))};
+        const int8x16x2_t nibbles = mxfp4_twice(bytes);
         for (int odd = 0; odd < 2; ++odd)
             for (int half = 0; half < 2; ++half) {
-                const int16x8_t eight = vmovl_s8(half ? vget_high_s8(nibbles[odd]) : vget_low_s8(nibbles[odd]));
+                const int16x8_t eight = vmovl_s8(half ? vget_high_s8(nibbles.val[odd]) : vget_low_s8(nibbles.val[odd]));
                 const int32x4_t first = vmovl_s16(vget_low_s16(eight)), second = vmovl_s16(vget_high_s16(eight));
                 w.part[odd * 4 + half * 2] = vmulq_f32(vcvtq_f32_s32(first), unit);
                 w.part[odd * 4 + half * 2 + 1] = vmulq_f32(vcvtq_f32_s32(second), unit);

@@ -84,12 +84,11 @@ class Grammars:
         Raises MessageError for what is not well formed, ConfigError for a schema that no grammar can be made of.
         """
         offered = read_tools(tools)
-        strict = {name for name, tool in zip((t.name for t in offered), tools, strict=True) if _is_strict(tool)}
         allowed, must_call = _choice(tool_choice, offered)
         schema = _schema(response_format)
-        if not offered and schema is None and reasoning_tokens is None and tool_choice in ("auto", "none", None):
+        if not offered and schema is None and reasoning_tokens is None:
             return None
-        rules = self._rules(allowed, strict, must_call=must_call, schema=schema, reasoning_tokens=reasoning_tokens)
+        rules = self._rules(allowed, must_call=must_call, schema=schema, reasoning_tokens=reasoning_tokens)
         grammar = "\n".join(rules)
         if len(grammar.encode()) > MAX_GRAMMAR_BYTES:
             raise ConfigError(
@@ -106,7 +105,6 @@ class Grammars:
     def _rules(
         self,
         tools: Sequence[FunctionTool],
-        strict: set[str],
         *,
         must_call: bool,
         schema: Mapping[str, object] | None,
@@ -140,15 +138,11 @@ class Grammars:
         for n, tool in enumerate(tools):
             to = json.dumps(f" to=functions.{tool.name}")
             header = f'({channel} "commentary" {to} | {to} {channel} "commentary")'
-            arguments = (_NOTHING if tool.parameters is None else tool.parameters) if tool.name in strict else _OBJECT
+            parameters = _NOTHING if tool.parameters is None else tool.parameters
+            arguments = parameters if tool.strict else _OBJECT
             rules.append(f"call_{n}: {header} {typed} {message} arguments_{n} <[{c.call}]>")
             rules.append(f"arguments_{n}: %json {_json(arguments)}")
         return rules
-
-
-def _is_strict(tool: Mapping[str, object]) -> bool:
-    function = fields.member(tool, "function", "tools")
-    return function.get("strict") is True
 
 
 def _choice(choice: object, tools: Sequence[FunctionTool]) -> tuple[Sequence[FunctionTool], bool]:

@@ -15,11 +15,12 @@ __all__ = ["BUILTIN_TOOLS", "FunctionTool", "builtin_section", "functions_sectio
 
 @dataclass(frozen=True, slots=True)
 class FunctionTool:
-    """`parameters` is a JSON schema; None means the function takes nothing."""
+    """`parameters` is a JSON schema; None means the function takes nothing. `strict`: arguments are held to it."""
 
     name: str
     description: str
     parameters: Mapping[str, object] | None
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ def _read_tool(value: object, where: str) -> FunctionTool:
         name=fields.identifier(function.get("name"), f"{where}.name"),
         description=fields.optional_string(function, "description", where) or "",
         parameters=None if parameters is None else fields.mapping(parameters, f"{where}.parameters"),
+        strict=function.get("strict") is True,
     )
 
 

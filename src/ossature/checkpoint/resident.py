@@ -14,7 +14,7 @@ from ossature.checkpoint.mapped import Checkpoint, MappedTensor, view
 from ossature.checkpoint.names import ITEMSIZE
 from ossature.errors import CheckpointError
 
-__all__ = ["Stretch", "copy_to_memory", "huge_memory", "read_to_memory"]
+__all__ = ["Stretch", "copy_to_memory", "read_to_memory"]
 
 _ALIGNMENT = 1 << 12  # of a tensor in memory: a page, so that no two tensors share one
 _PIECE = 1 << 26  # bytes read at a time: what is in memory twice while it is copied
@@ -35,6 +35,8 @@ def copy_to_memory(checkpoint: Checkpoint, names: Collection[str], *, threads: i
 
     Raises CheckpointError if a file is not the one that was opened, or cannot be read.
     """
+    if not names:
+        return {}
     sources = {name: checkpoint.sources[name] for name in names}
     with ExitStack() as stack:
         descriptors = [stack.enter_context(open_regular(checkpoint.directory, file.name)) for file in checkpoint.files]
@@ -67,7 +69,7 @@ def read_to_memory(stretches: Mapping[str, Stretch], *, threads: int) -> tuple[m
     for name, stretch in stretches.items():
         places[name] = size
         size += -(-stretch.size // _ALIGNMENT) * _ALIGNMENT
-    memory = huge_memory(max(size, 1))
+    memory = _huge_memory(max(size, 1))
     with ThreadPoolExecutor(threads) as pool, memoryview(memory) as target:
         reading = [
             pool.submit(_read, piece, target, place)
@@ -79,7 +81,7 @@ def read_to_memory(stretches: Mapping[str, Stretch], *, threads: int) -> tuple[m
     return memory, places
 
 
-def huge_memory(size: int) -> mmap.mmap:
+def _huge_memory(size: int) -> mmap.mmap:
     """Anonymous memory of at least `size` bytes, in huge pages where the system has them and grants them."""
     memory = mmap.mmap(-1, -(-size // _HUGE) * _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import pad
 
 from ossature.config import ModelConfig
 from ossature.engine.generate import check_ids, new_tokens
@@ -171,10 +172,7 @@ class Sequence:
 
 def _held_to(constraint: Constraint, logits: torch.Tensor) -> torch.Tensor:
     allowed = torch.from_numpy(constraint.allowed()).to(logits.device)
-    held = torch.full_like(logits, -torch.inf)
-    ids = min(len(allowed), len(logits))
-    held[:ids] = logits[:ids].masked_fill(~allowed[:ids], -torch.inf)
-    return held
+    return logits.masked_fill(~pad(allowed, (0, len(logits) - len(allowed))), -torch.inf)
 
 
 def _logprobs(logits: torch.Tensor, token: int, alternatives: int) -> TokenLogprobs:

@@ -80,14 +80,10 @@ def load_model(
             module = model.get_submodule(name.rpartition(".")[0])
             assert isinstance(module, Linear)
             module.int8 = matrix
-        for module in model.modules():
-            if isinstance(module, Experts):
-                module.int8 = True
+    for module in model.modules():
+        if isinstance(module, Experts):
+            module.int8, module.streamed = numerics == "fast", plan.streamed
     model.inv_freq = model.inv_freq.to(device)
-    if plan.streamed:
-        for module in model.modules():
-            if isinstance(module, Experts):
-                module.streamed = True
     if not checkpoint.scales_checked:
         _check_scales_at_first_use(model, checkpoint, copied)
     if plan.resident:
